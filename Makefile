@@ -1,0 +1,85 @@
+# make help tells what there is. Each target installs what it needs first; a second run installs nothing.
+
+PY := .venv/bin/python
+BIN := .venv/bin
+STAMPS := .tools/stamps
+# What touches namespaces, mounts and loop devices. Everything else runs as who you are.
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI)
+
+APT := $(STAMPS)/apt
+VENV := $(STAMPS)/venv
+DEV := $(STAMPS)/venv-dev
+SANITY := .tools/bin/csi-sanity
+# An editable install is made anew when its dependencies or the wire contract change.
+SOURCES := pyproject.toml hatch_build.py $(wildcard proto/csi/api/*.proto)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from birth to death (root)
+	@$(AS_ROOT) $(PY) -m tests.demo
+
+test: unit contract crash lab sanity ## All tests, on a real pool (root)
+
+check: fmt-check lint types imports unit ## What every commit must pass: a minute, no root
+
+fmt: $(DEV) ## Format the code and sort the imports
+	$(BIN)/ruff check --quiet --select I --fix .
+	$(BIN)/ruff format .
+
+.PHONY: fmt-check
+fmt-check: $(DEV)
+	$(BIN)/ruff format --check .
+
+lint: $(DEV) ## ruff, and the syntax of the shell files
+	$(BIN)/ruff check .
+	@for file in .ci/run $$(git ls-files '*.sh'); do \
+	    case $$(head -n 1 $$file) in *bash*) bash -n $$file ;; *) sh -n $$file ;; esac || exit 1; \
+	done
+
+types: $(DEV) ## mypy --strict
+	$(BIN)/mypy
+
+imports: $(DEV) ## The layers, as import-linter contracts
+	$(BIN)/lint-imports
+
+unit: $(DEV) ## Tests without root, hosts or network
+	$(BIN)/pytest tests/unit
+
+contract: $(APT) $(DEV) ## Every implementation of a port against one suite (root)
+	$(AS_ROOT) $(BIN)/pytest tests/contract
+
+crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover, compare (root)
+	$(AS_ROOT) $(PY) -m tests.crash
+
+lab: $(APT) $(DEV) ## Tests on a real pool of GlusterFS hosts in namespaces (root)
+	$(AS_ROOT) $(BIN)/pytest tests/lab
+
+sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
+	$(AS_ROOT) $(PY) -m tests.sanity
+
+bench: $(APT) $(DEV) ## The figures, as ratios to a hand-written shell (root)
+	$(AS_ROOT) $(PY) -m benchmarks
+
+install: $(VENV) ## gluster-csi into .venv, for development
+
+tools: $(APT) $(DEV) $(SANITY) ## Everything that the other targets install
+
+$(STAMPS):
+	@mkdir -p $@
+
+$(APT): tools/install.sh | $(STAMPS)
+	@tools/install.sh apt && touch $@
+
+$(VENV): $(SOURCES) | $(STAMPS)
+	@tools/install.sh venv && touch $@
+
+$(DEV): $(SOURCES) | $(STAMPS)
+	@tools/install.sh venv-dev && touch $(VENV) $@
+
+$(SANITY): | $(STAMPS)
+	@tools/install.sh sanity
