@@ -1,0 +1,84 @@
+"""Every derived id, name and path in one place.
+
+Ids are 32 hex digits and functions of names alone, so that a retry without any state finds what the
+first try made. Paths on hosts are built here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from csi.core.model import (
+    BrickId,
+    ClusterId,
+    DeviceId,
+    HostId,
+    OperationId,
+    OperationKind,
+    VolumeId,
+)
+
+BRICK_ROOT = "/var/lib/gluster-csi/bricks"
+IDENTITY_FILE = "brick.json"
+
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def _digest(*parts: str) -> str:
+    # The parts are joined by a character that none of them can hold, so ("a", "bc") and ("ab", "c") differ.
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:32]
+
+
+def is_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
+
+
+def volume_id(csi_name: str) -> VolumeId:
+    return VolumeId(_digest("volume", csi_name))
+
+
+def brick_id(volume: VolumeId, set_index: int, index: int, generation: int = 0) -> BrickId:
+    """``generation`` counts the replacements of this place in the volume."""
+    return BrickId(_digest("brick", volume, str(set_index), str(index), str(generation)))
+
+
+def operation_id(kind: OperationKind, volume: VolumeId) -> OperationId:
+    return OperationId(_digest("operation", kind, volume))
+
+
+def cluster_id(first_host: str) -> ClusterId:
+    """``first_host`` is the least manage name of the hosts that the cluster is first loaded with."""
+    return ClusterId(_digest("cluster", first_host))
+
+
+def host_id(manage: str) -> HostId:
+    return HostId(_digest("host", manage))
+
+
+def device_id(host: HostId, path: str) -> DeviceId:
+    return DeviceId(_digest("device", host, path))
+
+
+def gluster_name(volume: VolumeId, prefix: str = "") -> str:
+    """The name of the Gluster volume: ``vol_<id>`` as Heketi has it, or ``<prefix>_<id>``."""
+    return f"{prefix or 'vol'}_{volume}"
+
+
+def brick_mount(device: DeviceId, brick: BrickId) -> str:
+    """Where the brick's file system is mounted."""
+    return f"{BRICK_ROOT}/{device}/{brick}"
+
+
+def brick_directory(device: DeviceId, brick: BrickId) -> str:
+    """The directory that gluster is given: never the root of the file system, so that a lost mount is seen."""
+    return f"{brick_mount(device, brick)}/brick"
+
+
+def brick_identity(device: DeviceId, brick: BrickId) -> str:
+    return f"{brick_mount(device, brick)}/{IDENTITY_FILE}"
+
+
+def brick_image(device_path: str, brick: BrickId) -> str:
+    """The image of a brick of the ``file`` backend."""
+    return f"{device_path.rstrip('/')}/{brick}.img"

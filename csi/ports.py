@@ -1,0 +1,311 @@
+"""What the service needs of the world outside, as protocols.
+
+Adapters implement them; the tests hold every implementation of a port to one contract suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from csi.core.command import Result, Script
+from csi.core.errors import NotFound
+from csi.core.inventory import Inventory
+from csi.core.model import Backend, BrickIdentity, ClusterId, Device, Host, PlacedBrick, Record, Volume
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since the epoch, for records."""
+
+    def monotonic(self) -> float:
+        """Seconds, for measuring."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+# --- state ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Store the record. Its ``version`` is the one that it was read with; 0: it must not exist yet."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove the record, which must still have the version that it was read with."""
+
+    record: Record
+
+
+Change = Put | Remove
+
+
+class Store(Protocol):
+    """All records. One process writes; it keeps the present ``Inventory`` in memory."""
+
+    async def open(self) -> None:
+        """Raises: StateUnusable (corrupt, read-only, newer schema, held by another process)."""
+
+    @property
+    def inventory(self) -> Inventory:
+        """The state after the last commit: an immutable value, so a snapshot costs nothing."""
+
+    async def commit(self, changes: Sequence[Change]) -> Inventory:
+        """All or nothing, durable when it returns; versions are counted up.
+
+        Raises: StaleState if a version does not hold, StateUnusable if it cannot be written.
+        """
+
+    async def close(self) -> None: ...
+
+
+# --- hosts ------------------------------------------------------------------------------------
+
+
+class Channel(Protocol):
+    """The standard input and output of a long-lived program on a host."""
+
+    async def write(self, data: bytes) -> None:
+        """Raises: HostUnreachable."""
+
+    async def read_until(self, end: bytes, timeout: float, limit: int = 16 << 20) -> bytes:
+        """Everything up to and including ``end``.
+
+        Raises: HostUnreachable (also when the program ended), CommandTimeout.
+        """
+
+    async def close(self) -> None:
+        """End the program, also one that hangs."""
+
+
+class Runner(Protocol):
+    """How commands reach a host."""
+
+    async def run(self, host: Host, script: Script) -> tuple[Result, ...]:
+        """One round trip. A result for each command that was reached.
+
+        Raises: CommandFailed (the first command with a status not in its ``ok``; the later ones did not run),
+        CommandTimeout (the command has been ended), HostUnreachable (the outcome is unknown).
+        """
+
+    async def open(self, host: Host, argv: Sequence[str]) -> Channel:
+        """Start a long-lived program. Raises: HostUnreachable."""
+
+    async def close(self) -> None: ...
+
+
+# --- bricks -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BrickState:
+    """What a host says of one brick. ``identity`` is None where none could be read."""
+
+    image: bool  # the image or logical volume is there
+    mounted: bool
+    directory: bool
+    identity: BrickIdentity | None
+    size: int = 0  # of the image or logical volume, bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """What a host says of a device that is to be added. ``total`` in bytes, less what the backend keeps for itself."""
+
+    backend: Backend
+    total: int
+
+
+class BrickBackend(Protocol):
+    """How bricks are made and ended.
+
+    Each call is one round trip to one host and may be repeated after any interruption. A claimed device carries
+    a mark. Every call but ``check`` and ``claim`` first looks for it and raises Unavailable without it: the
+    directory of a device that is not mounted looks as if all its bricks were gone.
+    """
+
+    async def check(self, host: Host, path: str) -> DeviceFacts:
+        """Raises: InvalidRequest if the device cannot carry bricks, with the reason and the remedy."""
+
+    async def claim(self, host: Host, device: Device, instance: str) -> None:
+        """Mark the device as ours; one that has our mark is fine.
+
+        Raises: InUse if another instance's mark, or one of another device, is on it.
+        """
+
+    async def create(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+        """Make what is not there yet: storage, file system, mount (also after a reboot), directory, identity.
+
+        Raises: Incoherent if something of the same name carries another identity, and the Runner's errors.
+        """
+
+    async def verify(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+        """May these be destroyed? What is gone already may.
+
+        Raises: Incoherent if a brick carries another identity, or storage of its name carries none.
+        """
+
+    async def inspect(self, host: Host, bricks: Sequence[PlacedBrick]) -> tuple[BrickState, ...]: ...
+
+    async def destroy(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+        """Remove what is there; what is gone already is fine.
+
+        Raises: Incoherent, before anything was changed, if a brick carries another identity.
+        """
+
+    async def find(self, host: Host, devices: Sequence[Device]) -> tuple[BrickIdentity, ...]:
+        """The identities of all bricks on these devices, mounted or not."""
+
+
+# --- gluster ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The hosts of a cluster in the order in which they are asked: the first that answers acts, the others stand in."""
+
+    hosts: tuple[Host, ...]
+
+    @classmethod
+    def of(cls, inventory: Inventory, cluster: ClusterId) -> Pool:
+        """Raises: NotFound for a cluster that has no hosts."""
+        hosts = tuple(inventory.hosts[host] for host in inventory.hosts_of.get(cluster, ()))
+        if not hosts:
+            raise NotFound("cluster", cluster)
+        return cls(hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class GlusterVolume:
+    """What glusterd says of a volume. ``bricks`` are (storage address, path) in gluster's order."""
+
+    name: str
+    uuid: str
+    started: bool
+    bricks: tuple[tuple[str, str], ...]
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    uuid: str
+    hostnames: tuple[str, ...]
+    connected: bool
+    in_cluster: bool  # glusterd's state "Peer in Cluster"
+
+
+class Gluster(Protocol):
+    """The verbs of the gluster command line.
+
+    All raise GlusterFailed (refused, with glusterd's code), Busy (still locked by others after all retries),
+    Unavailable (a peer that the command needs is down) and HostUnreachable (no host of the pool answers).
+    The outcome of a mutation that raised anything but GlusterFailed is unknown.
+    """
+
+    async def peers(self, host: Host) -> tuple[Peer, ...]:
+        """The other peers as this host sees them."""
+
+    async def probe(self, host: Host, address: str) -> None:
+        """Bring ``address`` into the host's pool and wait until it is "in Cluster". A known peer is fine."""
+
+    async def info(self, pool: Pool, name: str) -> GlusterVolume | None:
+        """None if glusterd says that there is no such volume."""
+
+    async def volumes(self, pool: Pool) -> tuple[GlusterVolume, ...]: ...
+
+    async def create(self, pool: Pool, volume: Volume, hosts: Sequence[Host]) -> None:
+        """``hosts[i]`` carries ``volume.bricks[i]``. Never with ``force``.
+
+        Brick directories that a half-made create marked are cleaned if no such volume exists.
+        """
+
+    async def set_options(self, pool: Pool, name: str, options: Sequence[tuple[str, str]]) -> None:
+        """All of them in one call."""
+
+    async def start(self, pool: Pool, name: str) -> None:
+        """Returns when every brick is online. A started volume is fine.
+
+        Raises: Unavailable naming the bricks that did not come up in time.
+        """
+
+    async def offline_bricks(self, pool: Pool, name: str) -> tuple[str, ...] | None:
+        """The bricks ("ADDRESS:PATH") that are not online; None if there is no such volume."""
+
+    async def remove(self, pool: Pool, name: str, hosts: Sequence[Host]) -> None:
+        """End the volume's own brick processes on ``hosts``, stop it, delete it. A volume that is gone is fine."""
+
+    async def close(self) -> None: ...
+
+
+# --- mounts on this node ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MountSource:
+    """What to mount: ``servers`` in order of preference, the Gluster volume, options of the client (checked)."""
+
+    servers: tuple[str, ...]
+    volume: str
+    ping_timeout: int = 8  # seconds
+    flags: tuple[str, ...] = ()  # mount flags of the user, checked by ``core/mountflags.py``
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a mounted file system says of itself, in bytes and inodes. ``available`` is what users can still write."""
+
+    total: int
+    used: int
+    available: int
+    inodes: int
+    inodes_used: int
+    inodes_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class MountState:
+    """What is mounted at a path. ``alive``: it answered a ``statfs`` within a deadline, with ``usage``."""
+
+    source: str  # "SERVER:/VOLUME"
+    fstype: str
+    device: str  # "major:minor" of the superblock
+    options: tuple[str, ...]  # of this mount
+    alive: bool
+    usage: Usage | None = None
+    reason: str = ""  # why it is not alive
+    dead: bool = False  # its client has gone, so it will never be alive again
+
+
+class Mounter(Protocol):
+    async def mount(self, source: MountSource, target: str) -> None:
+        """A GlusterFS client of its own at ``target``; returns when it is seen to be alive. Raises: MountFailed."""
+
+    async def bind(self, source: str, target: str, options: Sequence[str]) -> None:
+        """Bind ``source`` at ``target`` with the per-mount ``options`` (ro, nosuid, ...); it is seen to be there.
+
+        Raises: MountFailed, with nothing left at ``target``.
+        """
+
+    async def unmount(self, target: str) -> None:
+        """Unmount whatever is at ``target``, dead or alive; nothing there is fine. Raises: MountFailed (busy)."""
+
+    async def inspect(self, target: str) -> MountState | None:
+        """None if nothing is mounted exactly at ``target``."""
+
+    async def mounts_of(self, device: str, apart_from: Sequence[str] = ()) -> tuple[str, ...]:
+        """The paths at which the superblock ``major:minor`` is mounted, each place once.
+
+        The places of the paths ``apart_from`` are left out, by whatever name the kernel has them.
+        """
+
+    async def make_directory(self, path: str) -> bool:
+        """An empty directory to mount on; True if it was not there before. Raises: MountFailed if it is not empty."""
+
+    async def remove_directory(self, path: str) -> None:
+        """Nothing there is fine. Raises: MountFailed if it is not empty or a mount point: never more than a rmdir."""
