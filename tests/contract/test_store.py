@@ -1,0 +1,402 @@
+"""What every store must do, and that the stores agree with each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from csi.core import naming
+from csi.core.errors import DriverError, InUse, StaleState, StateUnusable
+from csi.core.inventory import Inventory
+from csi.core.model import (
+    Availability,
+    Backend,
+    Brick,
+    Cluster,
+    ClusterId,
+    Device,
+    DeviceId,
+    Durability,
+    Gid,
+    Host,
+    HostId,
+    Operation,
+    OperationKind,
+    Protection,
+    Record,
+    RestingGid,
+    Step,
+    TagRule,
+    Volume,
+    VolumeSpec,
+)
+from csi.ports import Change, Put, Remove, Store
+from csi.store.memory import MemoryStore
+from csi.store.sqlite import SqliteStore
+
+CLUSTER = Cluster(ClusterId("c" * 32))
+HOSTS = tuple(
+    Host(naming.host_id(f"n{i}"), CLUSTER.id, f"n{i}", f"10.0.0.{i}", zone=i, tags={"rack": str(i)}) for i in range(3)
+)
+DEVICES = tuple(Device(naming.device_id(host.id, "/d"), host.id, "/d", Backend.FILE, 1 << 40) for host in HOSTS)
+TOPOLOGY: tuple[Record, ...] = (CLUSTER, *HOSTS, *DEVICES)
+
+
+def volume(name: str, gid: int = 2000) -> Volume:
+    spec = VolumeSpec(
+        durability=Durability(Protection.REPLICATE, 1, 2, arbiter=True),
+        options=(("performance.readdir-ahead", "on"),),
+        device_tag=TagRule("disk", "ssd-1", equal=False),
+    )
+    volume_id = naming.volume_id(name)
+    bricks = tuple(
+        Brick(naming.brick_id(volume_id, 0, i), 0, i, device.host_id, device.id, 1 << 30, 1 << 30, f"/b/{name}/{i}")
+        for i, device in enumerate(DEVICES)
+    )
+    return Volume(volume_id, name, f"vol_{volume_id}", CLUSTER.id, 1 << 30, spec, bricks, Gid(gid))
+
+
+def creation(of: Volume) -> Operation:
+    kind = OperationKind.CREATE
+    return Operation(naming.operation_id(kind, of.id), kind, of, (Step.MAKE_BRICKS,), started=12.5)
+
+
+async def put(store: Store, *records: Record) -> Inventory:
+    return await store.commit([Put(record) for record in records])
+
+
+Maker = Callable[[], Store]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
+    """Makes store after store on the same state."""
+    memory = MemoryStore()
+    return (lambda: memory) if request.param == "memory" else (lambda: SqliteStore(tmp_path / "state.db"))
+
+
+@pytest.fixture
+async def store(make: Maker) -> AsyncIterator[Store]:
+    store = make()
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def reopened(store: Store, make: Maker) -> Inventory:
+    await store.close()
+    again = make()
+    await again.open()
+    inventory = again.inventory
+    await again.close()
+    return inventory
+
+
+# --- versions ---------------------------------------------------------------------------------
+
+
+async def test_a_new_store_is_empty(store: Store) -> None:
+    assert store.inventory == Inventory()
+
+
+async def test_versions_count_up_at_each_commit(store: Store) -> None:
+    await put(store, CLUSTER)
+    assert store.inventory.clusters[CLUSTER.id].version == 1
+    await put(store, store.inventory.clusters[CLUSTER.id])
+    assert store.inventory.clusters[CLUSTER.id].version == 2
+
+
+async def test_commit_returns_the_inventory_that_it_made(store: Store) -> None:
+    assert await put(store, *TOPOLOGY) is store.inventory
+
+
+@pytest.mark.parametrize("version", [0, 1, 3])
+async def test_a_put_on_another_version_is_stale(store: Store, version: int) -> None:
+    await put(store, CLUSTER)
+    await put(store, store.inventory.clusters[CLUSTER.id])
+    with pytest.raises(StaleState, match=CLUSTER.id):
+        await put(store, replace(CLUSTER, version=version))
+    assert store.inventory.clusters[CLUSTER.id].version == 2
+
+
+async def test_a_put_of_a_record_that_is_gone_is_stale(store: Store) -> None:
+    with pytest.raises(StaleState, match="not there any more"):
+        await put(store, replace(CLUSTER, version=1))
+
+
+async def test_a_removal_needs_the_version_too(store: Store) -> None:
+    await put(store, CLUSTER)
+    with pytest.raises(StaleState):
+        await store.commit([Remove(CLUSTER)])
+    await store.commit([Remove(store.inventory.clusters[CLUSTER.id])])
+    assert store.inventory == Inventory()
+    with pytest.raises(StaleState, match="is not there"):
+        await store.commit([Remove(replace(CLUSTER, version=1))])
+
+
+async def test_a_record_may_come_again_after_its_removal(store: Store) -> None:
+    await put(store, CLUSTER)
+    await store.commit([Remove(store.inventory.clusters[CLUSTER.id])])
+    await put(store, CLUSTER)
+    assert store.inventory.clusters[CLUSTER.id].version == 1
+
+
+async def test_a_record_stands_once_in_a_commit(store: Store) -> None:
+    with pytest.raises(ValueError, match="twice"):
+        await put(store, CLUSTER, CLUSTER)
+    assert store.inventory == Inventory()
+
+
+async def test_records_of_two_kinds_may_share_an_id(store: Store) -> None:
+    await put(store, CLUSTER, replace(HOSTS[0], id=HostId(CLUSTER.id)))
+    assert len(tuple(store.inventory.records())) == 2
+
+
+# --- all or nothing ---------------------------------------------------------------------------
+
+
+async def test_one_stale_change_refuses_all_of_them(store: Store, make: Maker) -> None:
+    before = await put(store, *TOPOLOGY)
+    with pytest.raises(StaleState):
+        await put(store, volume("a"), replace(HOSTS[0], version=7), volume("b"))
+    assert store.inventory is before
+    assert await reopened(store, make) == before
+
+
+async def test_an_empty_commit_is_fine(store: Store) -> None:
+    before = store.inventory
+    assert await store.commit([]) == before
+
+
+async def test_a_volume_takes_over_from_its_operation(store: Store, make: Maker) -> None:
+    await put(store, *TOPOLOGY)
+    await put(store, creation(volume("a")))
+    used = store.inventory.used
+    operation = next(iter(store.inventory.operations.values()))
+    await store.commit([Put(operation.volume), Remove(operation)])
+    assert store.inventory.used == used
+    assert not store.inventory.operations
+    assert await reopened(store, make) == Inventory.of(
+        [*(replace(r, version=1) for r in TOPOLOGY), replace(volume("a"), version=1)]
+    )
+
+
+# --- snapshots --------------------------------------------------------------------------------
+
+
+async def test_a_snapshot_never_changes(store: Store) -> None:
+    await put(store, *TOPOLOGY)
+    snapshot = store.inventory
+    before = set(map(repr, snapshot.records()))
+    await put(store, volume("a"))
+    await put(store, replace(snapshot.hosts[HOSTS[0].id], state=Availability.OFFLINE))
+    assert set(map(repr, snapshot.records())) == before
+    assert not snapshot.used
+    assert snapshot.hosts[HOSTS[0].id].state is Availability.ONLINE
+
+
+async def test_derived_parts_follow(store: Store) -> None:
+    await put(store, *TOPOLOGY)
+    await put(store, volume("a", gid=2003), RestingGid(Gid(2001), until=99.5))
+    inventory = store.inventory
+    assert list(inventory.gids) == [2001, 2003]
+    assert inventory.free(inventory.devices[DEVICES[0].id]) == (1 << 40) - (1 << 30)
+    assert inventory == Inventory.of(inventory.records())
+
+
+# --- references -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("records", "says"),
+    [
+        ([HOSTS[0]], "cluster"),
+        ([DEVICES[0]], "host"),
+        ([volume("a")], "cluster"),
+        ([CLUSTER, volume("a")], "device"),
+        ([CLUSTER, creation(volume("a"))], "device"),
+    ],
+)
+async def test_what_a_record_refers_to_must_be_there(store: Store, records: list[Record], says: str) -> None:
+    with pytest.raises(StaleState, match=says):
+        await put(store, *records)
+    assert store.inventory == Inventory()
+
+
+async def test_order_in_a_commit_does_not_matter(store: Store, make: Maker) -> None:
+    await put(store, volume("a"), *reversed(TOPOLOGY))
+    inventory = store.inventory
+    await store.commit([Remove(record) for record in inventory.records()])
+    assert await reopened(store, make) == Inventory()
+
+
+@pytest.mark.parametrize("held_by", [volume("a"), creation(volume("a"))])
+async def test_what_is_referred_to_must_stay(store: Store, held_by: Record) -> None:
+    before = await put(store, *TOPOLOGY, held_by)
+    for record in (before.devices[DEVICES[0].id], before.hosts[HOSTS[0].id], before.clusters[CLUSTER.id]):
+        with pytest.raises(InUse, match=f"{record.id} still"):
+            await store.commit([Remove(record)])
+    assert store.inventory is before
+
+
+async def test_a_device_goes_when_its_last_brick_has_gone(store: Store) -> None:
+    await put(store, *TOPOLOGY, volume("a"))
+    await put(store, creation(volume("b", gid=2001)))
+    kept = store.inventory.devices[DEVICES[2].id]
+    await store.commit([Remove(store.inventory.volumes[volume("a").id])])
+    with pytest.raises(InUse):
+        await store.commit([Remove(kept)])
+    await store.commit([Remove(store.inventory.operations[creation(volume("b")).id])])
+    await store.commit([Remove(kept)])
+    assert DEVICES[2].id not in store.inventory.devices
+
+
+async def test_a_volume_that_moved_its_brick_frees_the_device(store: Store) -> None:
+    spare = Device(DeviceId("5" * 32), HOSTS[2].id, "/spare", Backend.FILE, 1 << 40)
+    await put(store, *TOPOLOGY, spare, volume("a"))
+    stored = store.inventory.volumes[volume("a").id]
+    moved = replace(stored, bricks=(*stored.bricks[:2], replace(stored.bricks[2], device_id=spare.id)))
+    await put(store, moved)
+    await store.commit([Remove(store.inventory.devices[DEVICES[2].id])])
+    with pytest.raises(InUse):
+        await store.commit([Remove(store.inventory.devices[spare.id])])
+
+
+# --- concurrency ------------------------------------------------------------------------------
+
+
+async def test_of_two_commits_on_one_version_one_wins(store: Store) -> None:
+    await put(store, CLUSTER)
+    stored = store.inventory.clusters[CLUSTER.id]
+    outcomes = await asyncio.gather(*(put(store, stored) for _ in range(8)), return_exceptions=True)
+    assert sum(isinstance(outcome, Inventory) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, StaleState) for outcome in outcomes) == 7
+    assert store.inventory.clusters[CLUSTER.id].version == 2
+
+
+async def test_concurrent_commits_all_arrive(store: Store, make: Maker) -> None:
+    await put(store, *TOPOLOGY)
+    await asyncio.gather(*(put(store, volume(f"v{i}", gid=2000 + i)) for i in range(30)))
+    assert len(store.inventory.volumes) == 30
+    assert store.inventory == Inventory.of(store.inventory.records())
+    assert await reopened(store, make) == store.inventory
+
+
+async def test_a_cancelled_commit_is_done_or_not_and_the_store_knows_which(store: Store, make: Maker) -> None:
+    await put(store, *TOPOLOGY)
+    for turns in range(6):
+        task = asyncio.create_task(put(store, volume(f"v{turns}", gid=2000 + turns)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await put(store, volume("last", gid=3000))
+    known = store.inventory
+    assert volume("last").id in known.volumes
+    assert await reopened(store, make) == known
+
+
+async def test_close_waits_for_the_commits_under_way(store: Store, make: Maker) -> None:
+    await put(store, *TOPOLOGY)
+    tasks = [asyncio.create_task(put(store, volume(f"v{i}", gid=2000 + i))) for i in range(5)]
+    await asyncio.sleep(0)
+    inventory = await reopened(store, make)
+    done = await asyncio.gather(*tasks)
+    assert len(inventory.volumes) == 5
+    assert done[-1] == inventory
+
+
+# --- life cycle -------------------------------------------------------------------------------
+
+
+async def test_reopened_it_is_equal(store: Store, make: Maker) -> None:
+    await put(store, *TOPOLOGY, volume("a"), volume("ü\n\x00'\"; DROP TABLE volumes", gid=2147483647))
+    await put(store, creation(volume("b", gid=2001)), RestingGid(Gid(2002), until=1e9 + 0.25))
+    await put(store, replace(store.inventory.volumes[volume("a").id], size=1 << 62))
+    before = store.inventory
+    assert await reopened(store, make) == before
+    assert before.volumes[volume("a").id].version == 2
+
+
+async def test_nothing_is_committed_before_open_or_after_close(make: Maker) -> None:
+    store = make()
+    with pytest.raises(StateUnusable, match="not open"):
+        await put(store, CLUSTER)
+    await store.open()
+    await put(store, CLUSTER)
+    await store.close()
+    with pytest.raises(StateUnusable, match="not open"):
+        await put(store, *HOSTS)
+    await store.close()
+    assert set((await reopened(store, make)).clusters) == {CLUSTER.id}
+
+
+# --- the stores agree -------------------------------------------------------------------------
+
+NAMES = ("a", "b", "c")
+POOL: tuple[Record, ...] = (
+    *TOPOLOGY,
+    *(volume(name) for name in NAMES),
+    *(creation(volume(name)) for name in NAMES),
+    RestingGid(Gid(2000), 1.0),
+)
+CHANGES = st.lists(
+    st.tuples(
+        st.lists(st.tuples(st.booleans(), st.integers(0, len(POOL) - 1)), max_size=4, unique_by=lambda c: c[1]),
+        st.integers(0, 9).map(lambda n: max(0, n - 8)),  # now and then on a version that is not the present one
+    ),
+    max_size=25,
+)
+
+
+async def outcome(store: Store, changes: list[Change]) -> type[DriverError] | Inventory:
+    try:
+        return await store.commit(changes)
+    except DriverError as error:
+        return type(error)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=CHANGES)
+def test_memory_and_sqlite_say_the_same(steps: list[tuple[list[tuple[bool, int]], int]]) -> None:
+    asyncio.run(_compare(steps))
+
+
+async def _compare(steps: list[tuple[list[tuple[bool, int]], int]]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "state.db"
+        memory, sqlite = MemoryStore(), SqliteStore(path)
+        await memory.open()
+        await sqlite.open()
+        try:
+            for part in ((), tuple((True, i) for i in range(len(TOPOLOGY)))):
+                await _step(memory, sqlite, list(part), 0)
+            for picks, off in steps:
+                await _step(memory, sqlite, picks, off)
+        finally:
+            await sqlite.close()
+        again = SqliteStore(path)
+        await again.open()
+        try:
+            assert again.inventory == memory.inventory
+        finally:
+            await again.close()
+
+
+async def _step(memory: Store, sqlite: Store, picks: list[tuple[bool, int]], off: int) -> None:
+    changes: list[Change] = []
+    for is_put, index in picks:
+        stored = memory.inventory.find(POOL[index])
+        record = replace(POOL[index], version=(stored.version if stored else 0) + off)
+        changes.append(Put(record) if is_put else Remove(record))
+    said = await outcome(memory, changes)
+    assert await outcome(sqlite, changes) == said
+    assert sqlite.inventory == memory.inventory
