@@ -1,0 +1,84 @@
+"""File systems of simulated hosts: trees of files and directories with owners, modes, attributes and space.
+
+Errors are ``OSError`` with the number that Linux would give, so that programs can print what the real ones print.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+
+
+def refused(number: int, path: str) -> OSError:
+    """The error that the kernel would give."""
+    return OSError(number, os.strerror(number), path)
+
+
+@dataclass(slots=True, eq=False)
+class File:
+    """A regular file. ``size`` is its length, ``allocated`` what it takes; ``image`` the file system made in it."""
+
+    text: str = ""
+    size: int = 0
+    allocated: int = 0
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+    immutable: bool = False
+    image: FileSystem | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Directory:
+    """A directory; ``mount`` is what is mounted on it."""
+
+    children: dict[str, File | Directory] = field(default_factory=dict)
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+    immutable: bool = False
+    mount: Mount | None = None
+
+
+Node = File | Directory
+
+
+@dataclass(slots=True, eq=False)
+class FileSystem:
+    """Space, and a tree. The space of one that lies in an image is taken from the image's own file system too."""
+
+    kind: str
+    capacity: int
+    used: int = 0
+    root: Directory = field(default_factory=Directory)
+    below: FileSystem | None = None
+    can_be_immutable: bool = True
+
+    def take(self, amount: int, path: str) -> None:
+        """Raises: OSError (ENOSPC)."""
+        if amount > self.capacity - self.used or (
+            self.below is not None and amount > self.below.capacity - self.below.used
+        ):
+            raise refused(errno.ENOSPC, path)
+        self.give_back(-amount)
+
+    def give_back(self, amount: int) -> None:
+        self.used -= amount
+        if self.below is not None:
+            self.below.used -= amount
+
+
+@dataclass(slots=True, eq=False)
+class Mount:
+    """A file system at a path. ``image`` is the file behind the loop device, if it is one."""
+
+    path: str
+    filesystem: FileSystem
+    source: str
+    options: str
+    number: int
+    image: File | None = None
+    image_path: str = ""
