@@ -1,0 +1,123 @@
+"""Which host is asked, and what happens when it does not answer or the volume is locked.
+
+The hosts of a cluster take their commands through one of them, the acting host, until it fails: then the next one in
+the order of the pool acts, and goes on doing so. glusterd's locks are cluster-wide: two hosts would only be in each
+other's way.
+
+A change whose answer was lost is said again, on the same host or on the next; ``adapter.py`` makes sure that this is
+harmless. If the first one is still under way, the volume is locked until it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+import tenacity
+
+from csi.core.errors import CommandTimeout, DriverError, HostUnreachable, Unavailable
+from csi.core.model import ClusterId, Host, HostId
+from csi.gluster import parse, words
+from csi.gluster.envelope import Answer, Meaning
+from csi.gluster.reach import FRESH, Reach
+from csi.gluster.session import SessionLostError, Sessions, alone
+from csi.ports import Clock, Peer, Pool, Runner
+
+_log = structlog.get_logger(__name__)
+
+
+class Asker:
+    """``patience`` is how many seconds a volume that others keep locked is waited for."""
+
+    def __init__(self, runner: Runner, clock: Clock, sessions: int, patience: float) -> None:
+        self._runner = runner
+        self._clock = clock
+        self._patience = patience
+        self._sessions = Sessions(runner, sessions)
+        self._reach = Reach(runner, clock)
+        self._acting: dict[ClusterId, HostId] = {}
+
+    async def close(self) -> None:
+        await self._sessions.close()
+
+    async def ask(self, host: Host, command: Sequence[str], timeout: float) -> Answer:
+        """One host, by a session or by a process of its own.
+
+        Raises: HostUnreachable (also: no glusterd there), Unavailable (no answer in time), GlusterFailed.
+        """
+        command = words.checked(command)
+        line = words.line(command)
+        try:
+            if line is not None:
+                try:
+                    return await self._by_session(host, line, timeout)
+                except SessionLostError as lost:
+                    _log.warning("gluster session lost", host=host.manage, command=" ".join(command), reason=str(lost))
+            answer = await alone(self._runner, host, command, timeout)
+        except CommandTimeout as error:
+            silent = Answer(host.manage, " ".join(command), Meaning.SILENT, 0, f"no answer within {timeout:g} s")
+            raise silent.error() from error
+        if answer.meaning in (Meaning.NO_DAEMON, Meaning.SILENT):
+            raise answer.error()
+        return answer
+
+    async def _by_session(self, host: Host, line: bytes, timeout: float) -> Answer:
+        try:
+            return await self._sessions.ask(host, line, timeout)
+        except SessionLostError as lost:
+            if not lost.reused:
+                raise
+        return await self._sessions.ask(host, line, timeout, fresh=True)
+
+    async def first(self, pool: Pool, command: Sequence[str], timeout: float, *, changes: bool) -> Answer:
+        """What the first host that can answer says, beginning with the acting one.
+
+        A change that got no answer in time is not tried elsewhere: it may be under way still, and keeps its lock.
+        Raises: HostUnreachable, Unavailable (no answer in time), GlusterFailed.
+        """
+        failure: DriverError = Unavailable("the cluster has no hosts that gluster could be asked on: load a topology")
+        acting = self._acting.get(pool.hosts[0].cluster_id) if pool.hosts else None
+        for host in sorted(pool.hosts, key=lambda host: host.id != acting):
+            try:
+                answer = await self.ask(host, command, timeout)
+            except HostUnreachable as error:
+                failure = error
+            except Unavailable as error:
+                if changes:
+                    raise
+                failure = error
+            else:
+                self._acting[host.cluster_id] = host.id
+                return answer
+        raise failure
+
+    async def peers(self, pool: Pool, timeout: float) -> tuple[Peer, ...]:
+        """The other peers, as the acting host sees them."""
+        return parse.peers((await self.first(pool, ("peer", "status"), timeout, changes=False)).done())
+
+    async def nobody_has_vanished(self, pool: Pool, timeout: float, fresh: float = FRESH) -> None:
+        """Raises: Unavailable, if a host is gone and glusterd has not noticed (``reach.py``)."""
+        await self._reach.check(pool, lambda: self.peers(pool, timeout), fresh)
+
+    async def change(self, pool: Pool, command: Sequence[str], timeout: float) -> Answer:
+        """As ``first``, if no host has vanished; while others keep the volume locked it is tried again and again.
+
+        The answer is LOCKED when patience is at its end.
+        """
+        await self.nobody_has_vanished(pool, timeout)
+        begun = self._clock.monotonic()
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_result(lambda answer: answer.meaning is Meaning.LOCKED),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
+            stop=lambda _: self._clock.monotonic() - begun > self._patience,
+            sleep=self._clock.sleep,
+            retry_error_callback=_last_answer,
+        )
+        answer: Answer = await retrying(self.first, pool, command, timeout, changes=True)
+        return answer
+
+
+def _last_answer(state: tenacity.RetryCallState) -> Answer:
+    assert state.outcome is not None
+    answer: Answer = state.outcome.result()
+    return answer
