@@ -1,0 +1,132 @@
+"""The journal: what is being done to which volume, written before anything is done.
+
+Keys: one ``Operation`` per volume and kind, its id derived from the volume id, so two can't stand side by side.
+
+Order of writes
+    create    1 put Operation with the whole plan         **the line**: before it nothing has happened;
+                                                          it holds the space and the GID from here on
+              2 put Volume, remove Operation              one commit; only now is anybody told
+    undo      1 put Operation, direction BACK             before the first thing is undone
+              2 remove Operation                          space and GID are free again
+    delete    1 put Volume DELETING, put Operation        one commit; hidden from here on
+              2 remove Volume, remove Operation,
+                put RestingGid                            one commit, after the data is gone
+
+What a crash leaves behind is therefore always an Operation, and the Operation tells where to look: creates
+that go FORWARD may be resumed by a retry or turned back; those that go BACK are undone; deletes go on.
+Nothing on a host is touched without an Operation that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from csi.core import naming
+from csi.core.inventory import Inventory
+from csi.core.model import (
+    Direction,
+    Operation,
+    OperationKind,
+    RestingGid,
+    Step,
+    Volume,
+    VolumeId,
+    VolumeState,
+)
+from csi.ports import Change, Clock, Put, Remove, Store
+
+CREATE_STEPS = (Step.MAKE_BRICKS, Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
+DELETE_STEPS = (Step.REMOVE_VOLUME, Step.DESTROY_BRICKS)
+
+
+def plan_create(volume: Volume) -> tuple[Step, ...]:
+    """Options are set in one step of their own, and only when there are some: a ``volume set`` is dear."""
+    return tuple(step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or volume.spec.options)
+
+
+@dataclass(slots=True)
+class Journal:
+    """Writes operations. ``gid_rest`` is how long a freed GID rests, in seconds."""
+
+    store: Store
+    clock: Clock
+    gid_rest: float
+
+    @property
+    def inventory(self) -> Inventory:
+        return self.store.inventory
+
+    def find(self, kind: OperationKind, volume: VolumeId) -> Operation | None:
+        return self.inventory.operations.get(naming.operation_id(kind, volume))
+
+    async def begin_create(self, volume: Volume) -> Operation:
+        rested = self._rested()
+        operation = Operation(
+            id=naming.operation_id(OperationKind.CREATE, volume.id),
+            kind=OperationKind.CREATE,
+            volume=volume,
+            steps=plan_create(volume),
+            started=self.clock.now(),
+        )
+        return await self._put(operation, *(Remove(gid) for gid in rested))
+
+    async def finish_create(self, operation: Operation) -> Volume:
+        await self.store.commit([Put(operation.volume), Remove(operation)])
+        return self.inventory.volumes[operation.volume.id]
+
+    async def turn_back(self, operation: Operation, error: str) -> Operation:
+        return await self._put(replace(operation, direction=Direction.BACK, error=error))
+
+    async def finish_undo(self, operation: Operation) -> None:
+        await self.store.commit([Remove(operation)])
+
+    async def begin_delete(self, volume: Volume) -> Operation:
+        hidden = replace(volume, state=VolumeState.DELETING)
+        operation = Operation(
+            id=naming.operation_id(OperationKind.DELETE, volume.id),
+            kind=OperationKind.DELETE,
+            volume=volume,
+            steps=DELETE_STEPS,
+            started=self.clock.now(),
+        )
+        return await self._put(operation, Put(hidden))
+
+    async def finish_delete(self, operation: Operation) -> None:
+        """The data is gone: space at once, the GID after its rest (unless another volume shares it)."""
+        volume = self.inventory.volumes[operation.volume.id]
+        changes: list[Change] = [Remove(volume), Remove(operation)]
+        rest = RestingGid(volume.gid, self.clock.now() + self.gid_rest)
+        if self.gid_rest > 0:
+            known = self.inventory.resting.get(rest.id)
+            changes.append(Put(replace(rest, version=known.version if known else 0)))
+        await self.store.commit(changes)
+
+    async def revoke_delete(self, operation: Operation) -> None:
+        """Nothing was changed on any host and nothing may be: the volume is visible again."""
+        volume = self.inventory.volumes[operation.volume.id]
+        await self.store.commit([Put(replace(volume, state=VolumeState.READY)), Remove(operation)])
+
+    async def note(self, operation: Operation, error: str) -> Operation:
+        """Why it waits, for those who look."""
+        return await self._put(replace(operation, error=error, attempts=operation.attempts + 1))
+
+    async def adopt(self, volume: Volume) -> Volume:
+        """Record a volume that was found on the hosts."""
+        await self.store.commit([Put(volume)])
+        return self.inventory.volumes[volume.id]
+
+    async def _put(self, operation: Operation, *others: Change) -> Operation:
+        await self.store.commit([Put(operation), *others])
+        return self.inventory.operations[operation.id]
+
+    def _rested(self) -> Sequence[RestingGid]:
+        """A few GIDs whose rest is over; each create clears some, so that none does much."""
+        now = self.clock.now()
+        due: list[RestingGid] = []
+        for gid in self.inventory.resting.values():
+            if gid.until <= now:
+                due.append(gid)
+                if len(due) == 16:
+                    break
+        return due

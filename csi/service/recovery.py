@@ -1,0 +1,86 @@
+"""Open operations that nobody waits for: after a crash, and while a host is away.
+
+Looks at the journal at start and then on a timer. A creation that was interrupted on its way forward gets
+``grace`` seconds, since the caller's retry can resume it; then it is undone. What fails is tried again with
+back-off: ``first`` seconds, doubled each time up to ``longest``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from csi.core.errors import Busy, DriverError
+from csi.core.model import Direction, Operation, OperationId, OperationKind
+from csi.ports import Clock
+from csi.service.journal import Journal
+from csi.service.operations import Operations
+from csi.service.volumes import Volumes
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds."""
+
+    interval: float = 5.0
+    grace: float = 60.0
+    first: float = 5.0
+    longest: float = 300.0
+
+
+class Recovery:
+    def __init__(self, journal: Journal, volumes: Volumes, operations: Operations, clock: Clock, pace: Pace) -> None:
+        self._journal = journal
+        self._volumes = volumes
+        self._operations = operations
+        self._clock = clock
+        self._pace = pace
+        self._begun = clock.monotonic()
+        self._due: dict[OperationId, tuple[float, float]] = {}  # when next, and the pause after that
+
+    async def run(self) -> None:
+        """For ever; cancel it to end it."""
+        while True:
+            await self.look()
+            await self._clock.sleep(self._pace.interval)
+
+    async def look(self) -> None:
+        """Bring every operation that is due one try further."""
+        operations = self._journal.inventory.operations
+        for gone in self._due.keys() - set(operations):
+            del self._due[gone]
+        due = [operation for operation in operations.values() if self._is_due(operation)]
+        await asyncio.gather(*(self._try(operation) for operation in due))
+
+    def _is_due(self, operation: Operation) -> bool:
+        if self._operations.is_running(operation.volume.id):
+            return False
+        now = self._clock.monotonic()
+        forward = operation.kind is OperationKind.CREATE and operation.direction is Direction.FORWARD
+        if forward and now < self._begun + self._pace.grace:
+            return False
+        return now >= self._due.get(operation.id, (now, 0.0))[0]
+
+    async def _try(self, operation: Operation) -> None:
+        log = _log.bind(operation=f"{operation.kind} {operation.volume.id}", volume=operation.volume.name)
+        try:
+            await self._volumes.resume(operation)
+        except Busy:
+            return
+        except Exception as error:
+            # Whatever it was, the other operations must get their turn.
+            pause = self._due.get(operation.id, (0.0, self._pace.first))[1]
+            self._due[operation.id] = (self._clock.monotonic() + pause, min(pause * 2, self._pace.longest))
+            log.warning(
+                "operation still open",
+                error=str(error),
+                next_try_in=pause,
+                exc_info=None if isinstance(error, DriverError) else error,
+            )
+        else:
+            self._due.pop(operation.id, None)
+            log.info("operation recovered")

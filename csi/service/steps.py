@@ -1,0 +1,133 @@
+"""What each word of a plan does to the hosts, and how it is undone.
+
+Every step asks before it acts (the adapters do), so doing one twice is harmless. The steps of one host are one
+round trip; hosts go in parallel. Destruction needs evidence: the backends look at the identity of each brick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from csi.core.errors import Incoherent
+from csi.core.inventory import Inventory
+from csi.core.model import (
+    Backend,
+    Brick,
+    BrickIdentity,
+    ClusterId,
+    Host,
+    Operation,
+    PlacedBrick,
+    Step,
+    Volume,
+)
+from csi.ports import BrickBackend, Gluster, GlusterVolume, Pool
+
+
+def identify(volume: Volume, brick: Brick, instance: str) -> BrickIdentity:
+    return BrickIdentity(
+        instance=instance,
+        volume_id=volume.id,
+        volume_name=volume.name,
+        gluster_name=volume.gluster_name,
+        cluster_id=volume.cluster_id,
+        volume_size=volume.size,
+        spec=volume.spec,
+        gid=volume.gid,
+        brick=brick,
+    )
+
+
+async def on_all(calls: Sequence[Coroutine[Any, Any, object]]) -> None:
+    """Run the calls side by side; let every one end before the first error is raised.
+
+    A host that is told to stop half-way would have to be asked what it did; one that ends tells.
+    """
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    gluster: Gluster
+    backends: Mapping[Backend, BrickBackend]
+    instance: str
+    inventory: Callable[[], Inventory]
+
+    async def apply(self, operation: Operation) -> None:
+        """The whole plan in order."""
+        for step in operation.steps:
+            await self._apply(step, operation.volume)
+
+    async def undo(self, operation: Operation) -> None:
+        """Take back a creation, in reverse. Nobody was told of the volume, so it holds no data."""
+        await self._remove_volume(operation.volume)
+        await self._destroy_bricks(operation.volume)
+
+    async def verify(self, volume: Volume) -> None:
+        """Look at the identity of every brick that is there.
+
+        Raises: Incoherent with the evidence, if any says that it is another's.
+        """
+        await on_all([backend.verify(host, bricks) for host, backend, bricks in self._by_host(volume)])
+
+    def pool(self, cluster: ClusterId) -> Pool:
+        return Pool.of(self.inventory(), cluster)
+
+    def hosts(self, volume: Volume) -> tuple[Host, ...]:
+        """The host of each brick, in the order of the bricks."""
+        inventory = self.inventory()
+        return tuple(inventory.hosts[brick.host_id] for brick in volume.bricks)
+
+    async def _apply(self, step: Step, volume: Volume) -> None:
+        match step:
+            case Step.MAKE_BRICKS:
+                await on_all([backend.create(host, bricks) for host, backend, bricks in self._by_host(volume)])
+            case Step.CREATE_VOLUME:
+                await self.gluster.create(self.pool(volume.cluster_id), volume, self.hosts(volume))
+            case Step.SET_OPTIONS:
+                await self.gluster.set_options(self.pool(volume.cluster_id), volume.gluster_name, volume.spec.options)
+            case Step.START_VOLUME:
+                await self.gluster.start(self.pool(volume.cluster_id), volume.gluster_name)
+            case Step.REMOVE_VOLUME:
+                await self._remove_volume(volume)
+            case Step.DESTROY_BRICKS:
+                await self._destroy_bricks(volume)
+
+    async def _remove_volume(self, volume: Volume) -> None:
+        pool = self.pool(volume.cluster_id)
+        found = await self.gluster.info(pool, volume.gluster_name)
+        if found is None:
+            return
+        self.expect(volume, found)
+        hosts = {host.id: host for host in self.hosts(volume)}
+        await self.gluster.remove(pool, volume.gluster_name, tuple(hosts.values()))
+
+    def expect(self, volume: Volume, found: GlusterVolume) -> None:
+        """Raises: Incoherent if the Gluster volume is not made of our bricks."""
+        ours = [(host.storage, brick.path) for host, brick in zip(self.hosts(volume), volume.bricks, strict=True)]
+        if sorted(found.bricks) != sorted(ours):
+            strange = [f"{address}:{path}" for address, path in sorted(set(found.bricks) - set(ours))]
+            raise Incoherent(
+                f"Gluster volume {volume.gluster_name} is not made of the bricks of volume {volume.name!r}: "
+                + (f"it has {', '.join(strange)}" if strange else f"it lacks {len(ours) - len(found.bricks)} of them")
+                + "; nothing was changed"
+            )
+
+    async def _destroy_bricks(self, volume: Volume) -> None:
+        await on_all([backend.destroy(host, bricks) for host, backend, bricks in self._by_host(volume)])
+
+    def _by_host(self, volume: Volume) -> list[tuple[Host, BrickBackend, list[PlacedBrick]]]:
+        """One entry, and so one round trip, per host and kind of device."""
+        inventory = self.inventory()
+        groups: dict[tuple[str, Backend], list[PlacedBrick]] = {}
+        for brick in volume.bricks:
+            host, device = inventory.hosts[brick.host_id], inventory.devices[brick.device_id]
+            placed = PlacedBrick(identify(volume, brick, self.instance), host, device, volume.spec.root_mode)
+            groups.setdefault((host.id, device.backend), []).append(placed)
+        return [(bricks[0].host, self.backends[backend], bricks) for (_, backend), bricks in groups.items()]

@@ -1,0 +1,167 @@
+"""Clusters, hosts and devices: loaded from a topology file, as often as one likes.
+
+Loading is declarative and additive: what the file names and the records lack is added, tags and zones are brought
+up to date, nothing is ever removed. Each host is reached, its glusterd asked, its peers probed; each device is checked
+and claimed before it is recorded. One thing that fails does not keep the others from being loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+
+from csi.core import naming
+from csi.core.errors import DriverError, InvalidRequest
+from csi.core.inventory import Inventory
+from csi.core.model import Backend, Cluster, ClusterId, Device, Host, Record
+from csi.core.topologyfile import ClusterEntry, DeviceEntry, NodeEntry, TopologyFile
+from csi.ports import BrickBackend, Gluster, Put, Store
+from csi.service.adoption import Adoption
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of a loading, for a person; ``failed`` if the line tells of something that could not be done."""
+
+    line: str
+    failed: bool = False
+
+
+class Topology:
+    def __init__(
+        self,
+        store: Store,
+        gluster: Gluster,
+        backends: Mapping[Backend, BrickBackend],
+        adoption: Adoption,
+        instance: str,
+    ) -> None:
+        self._store = store
+        self._gluster = gluster
+        self._backends = backends
+        self._adoption = adoption
+        self._instance = instance
+        self._loading = asyncio.Lock()
+
+    async def load(self, file: TopologyFile) -> AsyncIterator[Progress]:
+        """Bring the records up to the file; yields a line for each thing as it is done."""
+        async with self._loading:
+            for entry in file.clusters:
+                async for progress in self._load_cluster(entry):
+                    yield progress
+
+    @property
+    def _inventory(self) -> Inventory:
+        return self._store.inventory
+
+    async def _put(self, record: Record) -> None:
+        await self._store.commit([Put(record)])
+
+    async def _load_cluster(self, entry: ClusterEntry) -> AsyncIterator[Progress]:
+        cluster, problem = self._cluster_of(entry)
+        if problem:
+            yield Progress(problem, failed=True)
+            return
+        if cluster in self._inventory.clusters:
+            yield Progress(f"Found cluster {cluster}")
+        else:
+            await self._put(Cluster(cluster))
+            yield Progress(f"Creating cluster ... ID: {cluster}")
+        # Hosts one after the other: each is probed from one that is in the pool already. Their devices go side by side.
+        loaded: list[tuple[Host, NodeEntry]] = []
+        for node in entry.nodes:
+            try:
+                host, line = await self._load_host(cluster, node)
+            except DriverError as error:
+                yield Progress(f"Node {node.manage}: {error}", failed=True)
+                continue
+            loaded.append((host, node))
+            yield Progress(line)
+        work = [self._load_device(host, device) for host, node in loaded for device in node.devices]
+        for done in asyncio.as_completed(work):
+            yield await done
+        async for progress in self._adopt(cluster):
+            yield progress
+
+    def _cluster_of(self, entry: ClusterEntry) -> tuple[ClusterId, str]:
+        """The cluster that the entry's known hosts are in, else a new one; or what is wrong."""
+        known = {
+            host.cluster_id
+            for node in entry.nodes
+            if (host := self._inventory.hosts.get(naming.host_id(node.manage))) is not None
+        }
+        if len(known) > 1:
+            return ClusterId(""), (
+                f"the nodes {', '.join(node.manage for node in entry.nodes)} stand in one cluster of the file, but are "
+                f"recorded in {len(known)} clusters ({', '.join(sorted(known))}): split the entry"
+            )
+        return (known.pop() if known else naming.cluster_id(min(node.manage for node in entry.nodes))), ""
+
+    async def _load_host(self, cluster: ClusterId, node: NodeEntry) -> tuple[Host, str]:
+        host_id = naming.host_id(node.manage)
+        known = self._inventory.hosts.get(host_id)
+        host = Host(host_id, cluster, node.manage, node.storage, node.zone, tags=node.tags)
+        if known is not None:
+            if known.storage != node.storage:
+                raise InvalidRequest(
+                    "storage",
+                    node.storage,
+                    f"host {node.manage} is recorded with {known.storage}, and its bricks are named by that",
+                )
+            changed = replace(known, zone=node.zone, tags=node.tags)
+            if changed == known:
+                return known, f"Found node {node.manage} on cluster {cluster}"
+            await self._put(changed)
+            return self._inventory.hosts[host_id], f"Updated node {node.manage} on cluster {cluster}"
+        await self._gluster.peers(host)  # is it there, and does its glusterd answer?
+        others = [self._inventory.hosts[other] for other in self._inventory.hosts_of.get(cluster, ())]
+        if others:
+            await self._gluster.probe(others[0], node.storage)
+        await self._put(host)
+        return self._inventory.hosts[host_id], f"Creating node {node.manage} ... ID: {host_id}"
+
+    async def _load_device(self, host: Host, entry: DeviceEntry) -> Progress:
+        device_id = naming.device_id(host.id, entry.path)
+        known = self._inventory.devices.get(device_id)
+        name = f"device {host.manage}:{entry.path}"
+        try:
+            if known is None:
+                await self._add_device(host, entry)
+                return Progress(f"Adding {name} ... OK")
+            if known.tags != entry.tags:
+                await self._put(replace(known, tags=entry.tags))
+                return Progress(f"Updated {name}")
+        except DriverError as error:
+            return Progress(f"Adding {name} ... {error}", failed=True)
+        return Progress(f"Found {name}")
+
+    async def _add_device(self, host: Host, entry: DeviceEntry) -> None:
+        # Only directories can be devices yet; the backend says so of anything else.
+        backend = self._backends[Backend.FILE]
+        facts = await backend.check(host, entry.path)
+        device = Device(
+            id=naming.device_id(host.id, entry.path),
+            host_id=host.id,
+            path=entry.path,
+            backend=facts.backend,
+            total=facts.total,
+            tags=entry.tags,
+        )
+        await backend.claim(host, device, self._instance)
+        await self._put(device)
+
+    async def _adopt(self, cluster: ClusterId) -> AsyncIterator[Progress]:
+        """Volumes that the hosts hold and the records lost."""
+        if not self._inventory.hosts_of.get(cluster):
+            return
+        try:
+            survey = await self._adoption.survey(cluster)
+        except DriverError as error:
+            yield Progress(f"Looking for volumes on cluster {cluster}: {error}", failed=True)
+            return
+        for volume in survey.volumes:
+            await self._put(volume)
+            yield Progress(f"Found volume {volume.name} ({volume.id}) on its hosts: adopted")
+        for stray in survey.strays:
+            yield Progress(f"Stray brick: {stray}")
