@@ -1,0 +1,92 @@
+"""The command ``gluster-csi``: start a service, load a topology."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from csi import __version__
+from csi.core.errors import ConfigInvalid, DriverError
+
+_config = click.option(
+    "--config",
+    "config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file. Every setting can also be given as an environment variable GLUSTER_CSI_<TABLE>__<NAME>.",
+)
+
+
+@click.group()
+@click.version_option(__version__, prog_name="gluster-csi")
+def main() -> None:
+    """Volumes on plain GlusterFS for Kubernetes and anything else that speaks CSI."""
+
+
+def _run(role: str, config: Path | None) -> None:
+    # Imported here: `--help` and `--version` need none of it.
+    from csi import app  # noqa: PLC0415
+
+    try:
+        asyncio.run(app.run(app.Role(role), app.settings_for(app.Role(role), config, os.environ)))
+    except ConfigInvalid as error:
+        for problem in error.problems:
+            click.echo(f"gluster-csi: configuration: {problem}", err=True)
+        sys.exit(2)
+    except DriverError as error:
+        click.echo(f"gluster-csi: {error}", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@_config
+def serve(config: Path | None) -> None:
+    """Controller and node in one process, with embedded state."""
+    _run("serve", config)
+
+
+@main.command()
+@_config
+def controller(config: Path | None) -> None:
+    """The Identity and Controller services."""
+    _run("controller", config)
+
+
+@main.command()
+@_config
+def node(config: Path | None) -> None:
+    """The Identity and Node services, on each machine that mounts volumes."""
+    _run("node", config)
+
+
+@main.group()
+def topology() -> None:
+    """Clusters, hosts and devices."""
+
+
+@topology.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_config
+def load(file: Path, config: Path | None) -> None:
+    """Load FILE (Heketi's topology JSON); doing it again is harmless.
+
+    A running driver is asked to do it; without one the state file is opened.
+    """
+    from csi import app  # noqa: PLC0415
+
+    async def show() -> bool:
+        failed = False
+        async for progress in app.load_topology(app.settings_for(app.Role.CONTROLLER, config, os.environ), file):
+            click.echo(("ERROR " if progress.failed else "") + progress.line)
+            failed |= progress.failed
+        return failed
+
+    try:
+        failed = asyncio.run(show())
+    except DriverError as error:
+        click.echo(f"gluster-csi: {error}", err=True)
+        sys.exit(1)
+    sys.exit(1 if failed else 0)

@@ -1,0 +1,135 @@
+"""CSI Controller: decode, call the service, encode. The rules of the messages are in ``wire.py``.
+
+Topology is not announced: every node reaches every Gluster host. Secrets are not used, so they are not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from google.protobuf.wrappers_pb2 import Int64Value
+
+from csi.api import csi_pb2 as pb
+from csi.api import csi_pb2_grpc as rpc
+from csi.core import params
+from csi.core.errors import DriverError, InvalidRequest
+from csi.core.model import Volume
+from csi.driver import wire
+from csi.service.volumes import Condition, Volumes
+
+_log = structlog.get_logger(__name__)
+_Rpc = pb.ControllerServiceCapability.RPC
+
+CAPABILITIES = (
+    _Rpc.CREATE_DELETE_VOLUME,
+    _Rpc.LIST_VOLUMES,
+    _Rpc.GET_CAPACITY,
+    _Rpc.GET_VOLUME,
+    _Rpc.VOLUME_CONDITION,
+    _Rpc.SINGLE_NODE_MULTI_WRITER,
+)
+
+
+class ControllerService(rpc.ControllerServicer):
+    def __init__(self, volumes: Volumes) -> None:
+        self._volumes = volumes
+
+    async def ControllerGetCapabilities(  # noqa: N802 - here and below the name is the wire's
+        self, request: pb.ControllerGetCapabilitiesRequest, context: object
+    ) -> pb.ControllerGetCapabilitiesResponse:
+        return pb.ControllerGetCapabilitiesResponse(
+            capabilities=[pb.ControllerServiceCapability(rpc=_Rpc(type=kind)) for kind in CAPABILITIES]
+        )
+
+    async def CreateVolume(  # noqa: N802
+        self, request: pb.CreateVolumeRequest, context: object
+    ) -> pb.CreateVolumeResponse:
+        asked, unused = wire.create_request(request)
+        if unused:
+            _log.warning("parameters without use here", names=unused)
+        volume = await self._volumes.create(asked)
+        return pb.CreateVolumeResponse(volume=self._volume(volume))
+
+    async def DeleteVolume(  # noqa: N802
+        self, request: pb.DeleteVolumeRequest, context: object
+    ) -> pb.DeleteVolumeResponse:
+        await self._volumes.delete(wire.required("volume_id", request.volume_id))
+        return pb.DeleteVolumeResponse()
+
+    async def ValidateVolumeCapabilities(  # noqa: N802
+        self, request: pb.ValidateVolumeCapabilitiesRequest, context: object
+    ) -> pb.ValidateVolumeCapabilitiesResponse:
+        wire.required("volume_id", request.volume_id)
+        if not request.volume_capabilities:
+            raise InvalidRequest("volume_capabilities", (), "at least one is required")
+        volume = self._volumes.get(request.volume_id)
+        try:
+            wire.check_capabilities(request.volume_capabilities)
+            message = wire.disagreement(volume, request.volume_context, request.parameters)
+        except InvalidRequest as refusal:
+            message = str(refusal)
+        if request.mutable_parameters and not message:
+            message = "mutable_parameters: volumes of this driver have none"
+        if message:
+            return pb.ValidateVolumeCapabilitiesResponse(message=message)
+        return pb.ValidateVolumeCapabilitiesResponse(
+            confirmed=pb.ValidateVolumeCapabilitiesResponse.Confirmed(
+                volume_context=request.volume_context,
+                volume_capabilities=request.volume_capabilities,
+                parameters=request.parameters,
+            )
+        )
+
+    async def ListVolumes(  # noqa: N802
+        self, request: pb.ListVolumesRequest, context: object
+    ) -> pb.ListVolumesResponse:
+        page = self._volumes.list(request.starting_token, wire.page_size(request.max_entries))
+        conditions = await asyncio.gather(*(self._condition(volume) for volume in page.volumes))
+        return pb.ListVolumesResponse(
+            entries=[
+                pb.ListVolumesResponse.Entry(
+                    volume=self._volume(volume),
+                    status=pb.ListVolumesResponse.VolumeStatus(volume_condition=wire.condition(condition)),
+                )
+                for volume, condition in zip(page.volumes, conditions, strict=True)
+            ],
+            next_token=page.next_token,
+        )
+
+    async def ControllerGetVolume(  # noqa: N802
+        self, request: pb.ControllerGetVolumeRequest, context: object
+    ) -> pb.ControllerGetVolumeResponse:
+        volume = self._volumes.get(wire.required("volume_id", request.volume_id))
+        condition = await self._condition(volume)
+        return pb.ControllerGetVolumeResponse(
+            volume=self._volume(volume),
+            status=pb.ControllerGetVolumeResponse.VolumeStatus(volume_condition=wire.condition(condition)),
+        )
+
+    async def GetCapacity(  # noqa: N802
+        self, request: pb.GetCapacityRequest, context: object
+    ) -> pb.GetCapacityResponse:
+        spec = params.parse(request.parameters).spec
+        try:
+            if request.volume_capabilities:
+                wire.check_capabilities(request.volume_capabilities)
+        except InvalidRequest:
+            # Not an error of the question: of such volumes there is room for none.
+            return pb.GetCapacityResponse(available_capacity=0, maximum_volume_size=Int64Value(value=0))
+        capacity = self._volumes.capacity(spec)
+        return pb.GetCapacityResponse(
+            available_capacity=capacity.available,
+            maximum_volume_size=Int64Value(value=capacity.maximum),
+            minimum_volume_size=Int64Value(value=capacity.minimum),
+        )
+
+    def _volume(self, volume: Volume) -> pb.Volume:
+        return wire.volume(volume, self._volumes.servers(volume))
+
+    async def _condition(self, volume: Volume) -> Condition:
+        try:
+            return await self._volumes.condition(volume)
+        except DriverError as error:
+            # A pool that does not answer is no reason to hide the volume, and reason enough to look at it.
+            return Condition(True, f"its pool could not be asked: {error}")

@@ -1,0 +1,36 @@
+"""CSI Identity: who this plugin is, what it serves in all, and whether it is ready."""
+
+from __future__ import annotations
+
+from google.protobuf.wrappers_pb2 import BoolValue
+
+from csi.api import csi_pb2 as pb
+from csi.api import csi_pb2_grpc as rpc
+
+_Service = pb.PluginCapability.Service
+
+
+class IdentityService(rpc.IdentityServicer):
+    """``ready`` is set by who starts and stops the services: sidecars wait while it is False."""
+
+    def __init__(self, name: str, version: str) -> None:
+        self._name = name
+        self._version = version
+        self.ready = False
+
+    async def GetPluginInfo(  # noqa: N802 - here and below the name is the wire's
+        self, request: pb.GetPluginInfoRequest, context: object
+    ) -> pb.GetPluginInfoResponse:
+        return pb.GetPluginInfoResponse(name=self._name, vendor_version=self._version)
+
+    async def GetPluginCapabilities(  # noqa: N802
+        self, request: pb.GetPluginCapabilitiesRequest, context: object
+    ) -> pb.GetPluginCapabilitiesResponse:
+        # The same from every instance of a version, also from one that serves a node only.
+        controller = pb.PluginCapability(service=_Service(type=_Service.CONTROLLER_SERVICE))
+        return pb.GetPluginCapabilitiesResponse(capabilities=[controller])
+
+    async def Probe(  # noqa: N802
+        self, request: pb.ProbeRequest, context: object
+    ) -> pb.ProbeResponse:
+        return pb.ProbeResponse(ready=BoolValue(value=self.ready))

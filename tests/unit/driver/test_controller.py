@@ -1,0 +1,266 @@
+"""Controller: what is refused before anything is looked up, what the service is asked, what is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+import grpc
+import pytest
+
+from csi.api import csi_pb2 as pb
+from csi.core.errors import HostUnreachable
+from csi.core.model import Durability, Protection
+from tests.unit.driver.conftest import GIB, Edge, block, capability
+
+Code = grpc.StatusCode
+Rpc = pb.ControllerServiceCapability.RPC
+MODES = [m for m in pb.VolumeCapability.AccessMode.Mode.values() if m]
+
+
+def create(name: str = "pvc-1", **changes: Any) -> pb.CreateVolumeRequest:
+    return pb.CreateVolumeRequest(**{"name": name, "volume_capabilities": [capability()], **changes})
+
+
+def size(required: int = 0, limit: int = 0) -> pb.CapacityRange:
+    return pb.CapacityRange(required_bytes=required, limit_bytes=limit)
+
+
+def with_mount(**mount: Any) -> pb.VolumeCapability:
+    return pb.VolumeCapability(mount=pb.VolumeCapability.MountVolume(**mount), access_mode=capability().access_mode)
+
+
+async def refused(call: Awaitable[Any], code: grpc.StatusCode, *words: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await call
+    message = refusal.value.details() or ""
+    assert refusal.value.code() is code, message
+    for word in words:
+        assert word in message
+
+
+async def test_capabilities(edge: Edge) -> None:
+    reply = await edge.controller.ControllerGetCapabilities(pb.ControllerGetCapabilitiesRequest())
+    assert {Rpc.Type.Name(each.rpc.type) for each in reply.capabilities} == {
+        "CREATE_DELETE_VOLUME",
+        "LIST_VOLUMES",
+        "GET_CAPACITY",
+        "GET_VOLUME",
+        "VOLUME_CONDITION",
+        "SINGLE_NODE_MULTI_WRITER",
+    }
+
+
+# --- create -----------------------------------------------------------------------------------
+
+
+async def test_create_asks_the_service_and_tells_the_node_what_it_needs(edge: Edge) -> None:
+    reply = await edge.controller.CreateVolume(
+        create(capacity_range=size(2 * GIB, 3 * GIB), parameters={"volumeType": "disperse:4:2", "pingTimeout": "20"})
+    )
+    (asked,) = edge.volumes.created
+    assert (asked.name, asked.required, asked.limit) == ("pvc-1", 2 * GIB, 3 * GIB)
+    assert asked.spec.durability == Durability(Protection.DISPERSE, 4, 2)
+    (volume,) = edge.volumes.volumes.values()
+    assert reply.volume == pb.Volume(
+        volume_id=volume.id,
+        capacity_bytes=2 * GIB,
+        volume_context={
+            "glusterVolume": volume.gluster_name,
+            "servers": "10.0.0.1,10.0.0.2",
+            "pingTimeout": "20",
+            "gid": "2000",
+        },
+    )
+
+
+async def test_create_without_a_size_leaves_it_to_the_service(edge: Edge) -> None:
+    await edge.controller.CreateVolume(create())
+    assert (edge.volumes.created[0].required, edge.volumes.created[0].limit) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": ""}, ["name", "required"]),
+        ({"name": "x" * 129}, ["name", "128"]),
+        ({"name": "ü" * 65}, ["name", "130"]),
+        ({"name": "a\x00b"}, ["name", "control"]),
+        ({"name": "a\nb"}, ["name", "control"]),
+        ({"name": "a\x85b"}, ["name", "control"]),
+        ({"volume_capabilities": []}, ["volume_capabilities", "required"]),
+        ({"volume_capabilities": [pb.VolumeCapability()]}, ["access_type"]),
+        ({"volume_capabilities": [capability(), block()]}, ["block", "Filesystem"]),
+        ({"volume_capabilities": [capability(0)]}, ["access_mode", "MULTI_NODE_MULTI_WRITER"]),
+        ({"volume_capabilities": [capability(99)]}, ["access_mode", "99"]),
+        ({"volume_capabilities": [with_mount(fs_type="ext4")]}, ["fs_type", "ext4", "csi.storage.k8s.io/fstype"]),
+        ({"volume_capabilities": [with_mount(mount_flags=["no-such-flag"])]}, ["mount flag", "no-such-flag"]),
+        ({"capacity_range": size(-1)}, ["required_bytes", "-1"]),
+        ({"capacity_range": size(0, -7)}, ["limit_bytes", "-7"]),
+        ({"capacity_range": size(9, 8)}, ["limit_bytes", "8", "9"]),
+        ({"parameters": {"noSuchParameter": "x"}}, ["noSuchParameter", "volumeType"]),
+        ({"parameters": {"gidMin": "x"}}, ["gidMin", "x"]),
+        ({"mutable_parameters": {"speed": "11"}}, ["mutable_parameters", "speed"]),
+        (
+            {
+                "volume_content_source": pb.VolumeContentSource(
+                    volume=pb.VolumeContentSource.VolumeSource(volume_id="v")
+                )
+            },
+            ["volume_content_source", "volume"],
+        ),
+    ],
+)
+async def test_create_refuses(edge: Edge, changes: dict[str, Any], words: list[str]) -> None:
+    await refused(edge.controller.CreateVolume(create(**changes)), Code.INVALID_ARGUMENT, *words)
+    assert edge.volumes.created == []
+
+
+@pytest.mark.parametrize("name", ["x" * 128, "ü" * 64, "$(rm -rf /) `id` 'x' \"y\"", "a/../b"])
+async def test_create_takes_any_printable_name(edge: Edge, name: str) -> None:
+    await edge.controller.CreateVolume(create(name))
+    assert edge.volumes.created[0].name == name
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_create_serves_every_access_mode(edge: Edge, mode: int) -> None:
+    for fs_type in ("", "glusterfs"):
+        asked = with_mount(fs_type=fs_type)
+        asked.access_mode.mode = mode  # type: ignore[assignment]
+        await edge.controller.CreateVolume(create(volume_capabilities=[asked]))
+    assert len(edge.volumes.created) == 2
+
+
+# --- delete -----------------------------------------------------------------------------------
+
+
+async def test_delete(edge: Edge) -> None:
+    volume = edge.volumes.add("pvc-1")
+    await edge.controller.DeleteVolume(pb.DeleteVolumeRequest(volume_id=volume.id, secrets={"any": "thing"}))
+    await edge.controller.DeleteVolume(pb.DeleteVolumeRequest(volume_id="none-exist-id"))
+    assert edge.volumes.deleted == [volume.id, "none-exist-id"]
+    await refused(edge.controller.DeleteVolume(pb.DeleteVolumeRequest()), Code.INVALID_ARGUMENT, "volume_id")
+
+
+# --- validate ---------------------------------------------------------------------------------
+
+
+def validate(volume_id: str, **changes: Any) -> pb.ValidateVolumeCapabilitiesRequest:
+    return pb.ValidateVolumeCapabilitiesRequest(
+        **{"volume_id": volume_id, "volume_capabilities": [capability()], **changes}
+    )
+
+
+async def test_validate_confirms_what_was_asked(edge: Edge) -> None:
+    volume = (await edge.controller.CreateVolume(create(parameters={"volumeType": "replicate:2"}))).volume
+    context = {**volume.volume_context, "storage.kubernetes.io/csiProvisionerIdentity": "x"}
+    parameters = {"volumetype": "replicate:2"}
+    reply = await edge.controller.ValidateVolumeCapabilities(
+        validate(volume.volume_id, volume_context=context, parameters=parameters)
+    )
+    assert reply.message == ""
+    assert list(reply.confirmed.volume_capabilities) == [capability()]
+    assert dict(reply.confirmed.volume_context) == context
+    assert dict(reply.confirmed.parameters) == parameters
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"volume_capabilities": [capability(), block()]}, "block"),
+        ({"volume_capabilities": [with_mount(fs_type="xfs")]}, "xfs"),
+        ({"volume_context": {"glusterVolume": "vol_other", "servers": "10.0.0.1"}}, "vol_other"),
+        ({"volume_context": {"glusterVolume": "-x", "servers": "10.0.0.1"}}, "-x"),
+        ({"parameters": {"volumeType": "none"}}, "parameters"),
+        ({"parameters": {"noSuchParameter": "1"}}, "noSuchParameter"),
+        ({"mutable_parameters": {"a": "b"}}, "mutable_parameters"),
+    ],
+)
+async def test_validate_tells_what_it_can_not_confirm(edge: Edge, changes: dict[str, Any], word: str) -> None:
+    volume = edge.volumes.add("pvc-1")
+    reply = await edge.controller.ValidateVolumeCapabilities(validate(volume.id, **changes))
+    assert not reply.HasField("confirmed")
+    assert word in reply.message
+
+
+async def test_validate_looks_at_its_arguments_first(edge: Edge) -> None:
+    call = edge.controller.ValidateVolumeCapabilities
+    await refused(call(validate("")), Code.INVALID_ARGUMENT, "volume_id")
+    await refused(call(validate("none", volume_capabilities=[])), Code.INVALID_ARGUMENT, "volume_capabilities")
+    await refused(call(validate("fake-vol-id")), Code.NOT_FOUND, "fake-vol-id")
+
+
+# --- list, get --------------------------------------------------------------------------------
+
+
+async def test_list_pages(edge: Edge) -> None:
+    ids = [edge.volumes.add(f"pvc-{i}").id for i in range(5)]
+    seen: list[str] = []
+    token = ""
+    for expected in (2, 2, 1):
+        reply = await edge.controller.ListVolumes(pb.ListVolumesRequest(max_entries=2, starting_token=token))
+        assert len(reply.entries) == expected
+        seen += [entry.volume.volume_id for entry in reply.entries]
+        token = reply.next_token
+    assert token == ""
+    assert seen == ids
+    assert len((await edge.controller.ListVolumes(pb.ListVolumesRequest())).entries) == 5
+
+
+async def test_list_tells_conditions(edge: Edge) -> None:
+    good, bad = edge.volumes.add("good"), edge.volumes.add("bad")
+    edge.volumes.unhealthy.add(bad.id)
+    reply = await edge.controller.ListVolumes(pb.ListVolumesRequest())
+    found = {entry.volume.volume_id: entry.status.volume_condition for entry in reply.entries}
+    assert not found[good.id].abnormal
+    assert found[bad.id].abnormal
+    assert found[bad.id].message == "1 of 3 bricks is offline"
+
+
+async def test_list_refuses(edge: Edge) -> None:
+    await refused(
+        edge.controller.ListVolumes(pb.ListVolumesRequest(max_entries=-1)), Code.INVALID_ARGUMENT, "max_entries", "-1"
+    )
+    await refused(
+        edge.controller.ListVolumes(pb.ListVolumesRequest(starting_token="invalid-token")),
+        Code.ABORTED,
+        "invalid-token",
+    )
+
+
+async def test_get(edge: Edge) -> None:
+    volume = edge.volumes.add("pvc-1", 3 * GIB)
+    reply = await edge.controller.ControllerGetVolume(pb.ControllerGetVolumeRequest(volume_id=volume.id))
+    assert (reply.volume.volume_id, reply.volume.capacity_bytes) == (volume.id, 3 * GIB)
+    assert reply.status.volume_condition == pb.VolumeCondition(abnormal=False, message="all bricks are online")
+    get = edge.controller.ControllerGetVolume
+    await refused(get(pb.ControllerGetVolumeRequest()), Code.INVALID_ARGUMENT, "volume_id")
+    await refused(get(pb.ControllerGetVolumeRequest(volume_id="../../etc")), Code.NOT_FOUND, "../../etc")
+
+
+async def test_a_pool_that_does_not_answer_is_abnormal(edge: Edge) -> None:
+    volume = edge.volumes.add("pvc-1")
+    edge.volumes.failure = HostUnreachable("h1", "refused")
+    reply = await edge.controller.ControllerGetVolume(pb.ControllerGetVolumeRequest(volume_id=volume.id))
+    assert reply.status.volume_condition.abnormal
+    assert "h1" in reply.status.volume_condition.message
+
+
+# --- capacity ---------------------------------------------------------------------------------
+
+
+async def test_capacity_is_that_of_the_class(edge: Edge) -> None:
+    async def available(**changes: Any) -> pb.GetCapacityResponse:
+        return await edge.controller.GetCapacity(pb.GetCapacityRequest(**changes))
+
+    usual = await available()
+    assert usual.available_capacity == 30 * GIB
+    assert usual.maximum_volume_size.value == 4 * GIB
+    assert usual.minimum_volume_size.value == GIB // 64
+    assert (await available(parameters={"volumeType": "none"})).available_capacity == 10 * GIB
+    assert (await available(volume_capabilities=[capability()])) == usual
+    nothing = await available(volume_capabilities=[block()])
+    assert (nothing.available_capacity, nothing.maximum_volume_size.value) == (0, 0)
+    await refused(
+        edge.controller.GetCapacity(pb.GetCapacityRequest(parameters={"gidMin": "x"})), Code.INVALID_ARGUMENT, "gidMin"
+    )
