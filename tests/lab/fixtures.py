@@ -1,0 +1,52 @@
+"""The laboratory for pytest: one pool per session, and a check after each test that it left nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.pool import Lab
+from tests.lab.system import alive, missing
+
+
+def session_instance() -> str:
+    """The instance of this pytest process: its number is in it, so that two sessions never share a lab."""
+    return f"t{os.getpid():x}"
+
+
+def remove_abandoned() -> None:
+    """Labs of pytest sessions that were killed."""
+    for pointer in Path("/run").glob("gluster-lab-t*"):
+        instance = pointer.name.removeprefix("gluster-lab-")
+        with contextlib.suppress(ValueError):  # a lab with a name that somebody chose
+            if not alive(int(instance[1:], 16)):
+                Lab(instance).down()
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Three hosts that are peers, two devices each."""
+    if reason := missing():
+        pytest.skip(f"THE LABORATORY DID NOT RUN: {reason}")
+    remove_abandoned()
+    lab = Lab(session_instance())
+    try:
+        lab.up(pool=True)
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def clean_lab(lab: Lab) -> Iterator[Lab]:
+    """The lab, whole and empty. A test that leaves anything behind fails; the next one starts clean all the same."""
+    yield lab
+    lab.restore()
+    left = lab.leftovers()
+    if left:
+        lab.sweep()
+        pytest.fail("the test left behind on the laboratory:\n" + "\n".join(left), pytrace=False)
