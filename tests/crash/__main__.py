@@ -1,0 +1,36 @@
+"""``make crash``: our process ended at every point of a creation and a deletion; nothing may leak, nothing may double.
+
+First over simulated hosts, at every command and commit; then with ``kill -9`` on real GlusterFS hosts.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from csi import log
+from tests.crash import real, simulated
+
+
+def main() -> int:
+    log.configure("critical", "text")
+    failed = passed = 0
+    for suite in (simulated.run, real.run):
+        for name, points, problems in suite():
+            for problem in problems[:20]:
+                print(f"  {problem}")
+            verdict = "0 leaks, 0 doubles" if not problems else f"{len(problems)} PROBLEMS"
+            print(f"{points:5d} points  {name}: {verdict}", flush=True)
+            if problems:
+                failed += 1
+            else:
+                passed += points
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    status = main()
+    print(f"in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    sys.exit(status)

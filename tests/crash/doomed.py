@@ -1,0 +1,113 @@
+"""``gluster-csi serve`` that kills itself (SIGKILL) at the n-th point given in ``DOOM``: for the real crash tests.
+
+Points are: before and after each script that goes to a host, each line to a long-lived program, each commit.
+``DOOM=count:FILE`` only counts, one line per point in FILE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from csi import app
+from csi.bricks.file import FileBackend
+from csi.core.command import Result, Script
+from csi.core.inventory import Inventory
+from csi.core.model import Backend, Host
+from csi.gluster.adapter import GlusterCli
+from csi.ports import Change, Channel, Runner
+from csi.store.sqlite import SqliteStore
+
+
+class Doom:
+    """Counting starts when the file ``armed`` appears beside the state: the topology is loaded before."""
+
+    def __init__(self, order: str, armed: Path) -> None:
+        self._counting = order.removeprefix("count:") if order.startswith("count:") else ""
+        self._at = -1 if self._counting else int(order)
+        self._armed = armed
+        self._seen = 0
+
+    def point(self, label: str) -> None:
+        if not self._armed.exists():
+            return
+        if self._counting:
+            with Path(self._counting).open("a") as file:
+                file.write(label + "\n")
+        elif self._seen == self._at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._seen += 1
+
+
+class DoomedStore(SqliteStore):
+    doom: Doom
+
+    async def commit(self, changes: Sequence[Change]) -> Inventory:
+        self.doom.point("before commit")
+        inventory = await super().commit(changes)
+        self.doom.point("after commit")
+        return inventory
+
+
+class DoomedChannel:
+    def __init__(self, channel: Channel, doom: Doom) -> None:
+        self._channel = channel
+        self._doom = doom
+
+    async def write(self, data: bytes) -> None:
+        self._doom.point(f"before {data[:60]!r}")
+        await self._channel.write(data)
+
+    async def read_until(self, end: bytes, timeout: float, limit: int = 16 << 20) -> bytes:
+        answer = await self._channel.read_until(end, timeout, limit)
+        self._doom.point("after an answer")
+        return answer
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+class DoomedRunner:
+    def __init__(self, runner: Runner, doom: Doom) -> None:
+        self._runner = runner
+        self._doom = doom
+
+    async def run(self, host: Host, script: Script) -> tuple[Result, ...]:
+        label = f"{script.commands[0].argv[0]} ... on {host.manage}"
+        self._doom.point(f"before {label}")
+        results = await self._runner.run(host, script)
+        self._doom.point(f"after {label}")
+        return results
+
+    async def open(self, host: Host, argv: Sequence[str]) -> Channel:
+        return DoomedChannel(await self._runner.open(host, argv), self._doom)
+
+    async def close(self) -> None:
+        await self._runner.close()
+
+
+def main() -> None:
+    settings = app.settings_for(app.Role.SERVE, Path(sys.argv[-1]), os.environ)
+    state = Path(settings.state.path)
+    doom = Doom(os.environ["DOOM"], state.parent / "armed")
+    outside = app.reach(settings)
+    runner = DoomedRunner(outside.runner, doom)
+    store = DoomedStore(settings.state.path)
+    store.doom = doom
+    doomed = replace(
+        outside,
+        store=store,
+        runner=runner,
+        gluster=GlusterCli(runner, outside.clock),
+        backends={Backend.FILE: FileBackend(runner, settings.instance, settings.bricks.fstab)},
+    )
+    asyncio.run(app.run(app.Role.SERVE, settings, doomed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""csi-sanity against ``gluster-csi serve`` on a real pool: no failure, no skip but those listed with a reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tests.driver import Driver
+from tests.lab import Lab
+
+HERE = Path(__file__).parent
+BINARY = HERE.parent.parent / ".tools" / "bin" / "csi-sanity"
+SKIPS = HERE / "skips.json"
+
+
+def run_suite(driver: Driver, work: Path) -> list[dict[str, str]]:
+    """Every spec with its full name and state."""
+    report = work / "report.json"
+    subprocess.run(
+        [
+            str(BINARY),
+            f"--csi.endpoint={driver.socket}",
+            f"--csi.mountdir={work / 'mount'}",
+            f"--csi.stagingdir={work / 'staging'}",
+            f"--csi.testvolumesize={1 << 30}",
+            f"--ginkgo.json-report={report}",
+            "--ginkgo.no-color",
+            "--ginkgo.succinct",
+        ],
+        check=False,
+        timeout=900,
+    )
+    specs = []
+    for spec in json.loads(report.read_text())[0]["SpecReports"]:
+        if spec["LeafNodeType"] == "It":
+            name = " / ".join([*spec["ContainerHierarchyTexts"], spec["LeafNodeText"]])
+            specs.append({"name": name, "state": spec["State"], "why": (spec.get("Failure") or {}).get("Message", "")})
+    return specs
+
+
+def judge(specs: list[dict[str, str]]) -> list[str]:
+    """What is wrong with the outcome."""
+    expected: dict[str, str] = json.loads(SKIPS.read_text())
+    problems = [
+        f"FAILED {spec['name']}: {spec['why']}"
+        for spec in specs
+        if spec["state"] not in ("passed", "skipped", "pending")
+    ]
+    left_out = {spec["name"]: spec["why"] for spec in specs if spec["state"] in ("skipped", "pending")}
+    problems += [f"NEW SKIP {name}: {why}" for name, why in left_out.items() if name not in expected]
+    problems += [
+        f"LISTED AS SKIPPED, BUT RAN {name}: take it out of {SKIPS.name}" for name in expected if name not in left_out
+    ]
+    return problems
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="gluster-csi-sanity-") as temporary:
+        work = Path(temporary)
+        lab = Lab(instance="sanity")
+        try:
+            lab.up()
+            driver = Driver(lab, work / "driver")
+            try:
+                driver.start()
+                specs = run_suite(driver, work)
+            finally:
+                driver.stop()
+            problems = judge(specs)
+            problems += [f"LEFT BEHIND {what}" for what in lab.leftovers()]
+            if problems:
+                print(driver.log.read_text()[-20000:])
+        finally:
+            lab.down()
+    for problem in problems:
+        print(problem)
+    states = Counter(spec["state"] for spec in specs)
+    print(
+        f"csi-sanity: {len(problems)} problems; left out for a listed reason: {states['skipped'] + states['pending']}"
+    )
+    print(f"{states['passed']} passed, {len(problems)} failed")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
