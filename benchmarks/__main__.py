@@ -1,0 +1,67 @@
+"""``make bench``: every figure as a ratio or against its limit, in one run. Arguments pick parts: pool scale fill."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from csi import log
+
+console = Console(highlight=False, width=110)
+
+
+def _verdict(good: bool) -> str:
+    return "[green]good[/]" if good else "[red]OVER[/]"
+
+
+def show_pool() -> bool:
+    from benchmarks import pool
+
+    rows = pool.measure()
+    table = Table(title="against the plain shell, real pool (median ms)")
+    for column in ("what", "ours", "plain shell", "ratio", "limit", ""):
+        table.add_column(column, justify="left" if column in ("what", "") else "right")
+    for row in rows:
+        good = row.ratio <= row.limit
+        figures = (f"{row.ours:.1f}", f"{row.plain:.1f}", f"{row.ratio:.3f}", f"{row.limit:g}")
+        table.add_row(row.what, *figures, _verdict(good))
+    console.print(table)
+    return all(row.ratio <= row.limit for row in rows)
+
+
+def show_scale() -> bool:
+    from benchmarks import scale
+
+    points = scale.measure()
+    least = min(point.p50 for point in points)
+    table = Table(title="(e) CreateVolume over simulated hosts without latency: p50 ≤ 5 ms, flat within 2×")
+    for column in ("devices", "volumes", "p50 ms", "÷ least", ""):
+        table.add_column(column, justify="right")
+    for point in points:
+        good = point.p50 <= 5 and point.p50 <= 2 * least
+        ratio = f"{point.p50 / least:.2f}"
+        table.add_row(f"{point.devices:,}", f"{point.volumes:,}", f"{point.p50:.2f}", ratio, _verdict(good))
+    console.print(table)
+    return all(point.p50 <= 5 and point.p50 <= 2 * least for point in points)
+
+
+def show_fill() -> bool:
+    from benchmarks import fill
+
+    return fill.show(console)
+
+
+PARTS = {"pool": show_pool, "scale": show_scale, "fill": show_fill}
+
+
+def main() -> int:
+    log.configure("critical", "text")
+    chosen = sys.argv[1:] or list(PARTS)
+    verdicts = [PARTS[part]() for part in chosen]  # every part is shown, whatever the first one says
+    return 0 if all(verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""(a) to (d): our driver against the plain shell, on the same real pool, in turns."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.plain import PlainPool
+from csi.api import csi_pb2 as pb
+from tests.driver import GIB, Client, Driver, capability
+from tests.lab import Lab
+
+ROUNDS = 12
+AT_ONCE = 30
+BURSTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Milliseconds, medians; ``limit`` is what the ratio must not exceed."""
+
+    what: str
+    ours: float
+    plain: float
+    limit: float
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.plain
+
+
+async def timed(work: Awaitable[object]) -> float:
+    began = time.perf_counter()
+    await work
+    return (time.perf_counter() - began) * 1000
+
+
+def _request(name: str) -> pb.CreateVolumeRequest:
+    return pb.CreateVolumeRequest(
+        name=name, capacity_range=pb.CapacityRange(required_bytes=GIB), volume_capabilities=[capability()]
+    )
+
+
+class Ours:
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.ids: dict[str, str] = {}
+
+    async def create(self, name: str) -> None:
+        call = self.client.controller.CreateVolume.future(_request(name), timeout=120)
+        self.ids[name] = (await asyncio.to_thread(call.result)).volume.volume_id
+
+    async def delete(self, name: str) -> None:
+        request = pb.DeleteVolumeRequest(volume_id=self.ids.pop(name))
+        await asyncio.to_thread(self.client.controller.DeleteVolume.future(request, timeout=120).result)
+
+
+async def singles(ours: Ours, plain: PlainPool) -> tuple[Row, Row]:
+    """One create and one delete at a time, ours and theirs in turns."""
+    times: dict[str, list[float]] = {"our create": [], "create": [], "our delete": [], "delete": []}
+    for number in range(ROUNDS + 1):
+        mine, theirs = f"ours-{number}", f"plain-{number}"
+        sample = {
+            "our create": await timed(ours.create(mine)),
+            "create": await timed(plain.create(theirs, GIB, 3000)),
+            "our delete": await timed(ours.delete(mine)),
+            "delete": await timed(plain.delete(theirs)),
+        }
+        if number:  # the first round warms up both
+            for what, value in sample.items():
+                times[what].append(value)
+    m = {what: statistics.median(values) for what, values in times.items()}
+    return (
+        Row("(a) CreateVolume, replica 3", m["our create"], m["create"], 1.0),
+        Row("(c) DeleteVolume", m["our delete"], m["delete"], 0.15),
+    )
+
+
+async def bursts(ours: Ours, plain: PlainPool) -> tuple[Row, Row]:
+    """Thirty at once."""
+
+    async def burst(call: Callable[[str], Awaitable[object]], prefix: str) -> float:
+        return await timed(asyncio.gather(*(call(f"{prefix}-{i}") for i in range(AT_ONCE))))
+
+    async def plain_create(name: str) -> None:
+        await plain.create(name, GIB, 3000)
+
+    times: dict[str, list[float]] = {"our create": [], "create": [], "our delete": [], "delete": []}
+    for number in range(BURSTS):
+        times["our create"].append(await burst(ours.create, f"many-{number}"))
+        times["our delete"].append(await burst(ours.delete, f"many-{number}"))
+        times["create"].append(await burst(plain_create, f"plainmany-{number}"))
+        times["delete"].append(await burst(plain.delete, f"plainmany-{number}"))
+    m = {what: statistics.median(values) for what, values in times.items()}
+    return (
+        Row(f"(b) {AT_ONCE} CreateVolume at once", m["our create"], m["create"], 1.0),
+        Row(f"(c) {AT_ONCE} DeleteVolume at once", m["our delete"], m["delete"], 0.1),
+    )
+
+
+async def mounts(ours: Ours, work: Path) -> Row:
+    """NodeStage + NodePublish against ``mount -t glusterfs`` and a bind mount, from an open shell."""
+    volume = await asyncio.to_thread(
+        lambda: ours.client.controller.CreateVolume(_request("mounted"), timeout=120).volume
+    )
+    shell = subprocess.Popen(["/bin/sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert shell.stdin is not None
+    assert shell.stdout is not None
+    staging, target, plain, bound = work / "staging", work / "target", work / "plain", work / "bound"
+    plain.mkdir()
+    bound.mkdir()
+    context = dict(volume.volume_context)
+    source = f"{context['servers'].split(',')[0]}:/{context['glusterVolume']}"
+    mine, theirs = [], []
+    try:
+        for number in range(ROUNDS + 1):
+            staging.mkdir(exist_ok=True)
+            began = time.perf_counter()
+            ours.client.stage(volume, staging)
+            ours.client.publish(volume, staging, target)
+            middle = time.perf_counter()
+            ours.client.unpublish(volume, target)
+            ours.client.unstage(volume, staging)
+            started = time.perf_counter()
+            shell.stdin.write(f"mount -t glusterfs {source} {plain} && mount --bind {plain} {bound}; echo $?\n")
+            shell.stdin.flush()
+            if shell.stdout.readline().strip() != "0":
+                raise RuntimeError("mount -t glusterfs failed")
+            ended = time.perf_counter()
+            subprocess.run(["umount", str(bound), str(plain)], check=True)
+            if number:
+                mine.append((middle - began) * 1000)
+                theirs.append((ended - started) * 1000)
+    finally:
+        shell.stdin.close()
+        shell.wait(5)
+        await asyncio.to_thread(ours.client.delete, volume.volume_id)
+    return Row("(d) stage + publish", statistics.median(mine), statistics.median(theirs), 0.6)
+
+
+async def _measure(lab: Lab, driver: Driver, work: Path) -> list[Row]:
+    async with AsyncExitStack() as stack:
+        plain = await PlainPool.connect(lab, stack)
+        ours = Ours(stack.enter_context(driver.client()))
+        # The first volume of a pool pays two seconds for the self-heal daemon; neither side shall.
+        await ours.create("base")
+        create, delete = await singles(ours, plain)
+        creates, deletes = await bursts(ours, plain)
+        mounted = await mounts(ours, work)
+        await ours.delete("base")
+        return [create, creates, delete, deletes, mounted]
+
+
+def measure() -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="gluster-csi-bench-") as temporary:
+        work = Path(temporary)
+        lab = Lab(instance="bench")
+        try:
+            lab.up()
+            driver = Driver(lab, work / "driver", settings={"gids": {"rest_seconds": 0}})
+            try:
+                driver.start()
+                return asyncio.run(_measure(lab, driver, work))
+            finally:
+                driver.stop()
+        finally:
+            lab.down()
