@@ -26,8 +26,8 @@ help: ## This list
 demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from birth to death (root)
 	@$(AS_ROOT) $(PY) -m tests.demo
 
-test: tools ## All tests, on a real pool, two suites at a time; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target SIDE_BY_SIDE=1 lab contract crash sanity unit
+test: tools ## All tests, on a real pool, three suites at a time; each shows what it said when it ends (root)
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 lab contract crash sanity unit
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute, no root
 
