@@ -46,7 +46,7 @@ def _device_claim(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
 def _device_facts(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
     path = argv[1]
     node = machine.find(path)
-    if path in machine.disks:
+    if path in machine.disks or path in machine.blocks:
         kind = "block"
     elif isinstance(node, Directory):
         kind = "directory"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 def refused(number: int, path: str) -> OSError:
@@ -48,7 +48,10 @@ Node = File | Directory
 
 @dataclass(slots=True, eq=False)
 class FileSystem:
-    """Space, and a tree. The space of one that lies in an image is taken from the image's own file system too."""
+    """Space, and a tree. The space of one that lies in an image is taken from the image's own file system too.
+
+    ``uuid`` is the same on a copy of the device; "" where nobody looks at it.
+    """
 
     kind: str
     capacity: int
@@ -56,6 +59,7 @@ class FileSystem:
     root: Directory = field(default_factory=Directory)
     below: FileSystem | None = None
     can_be_immutable: bool = True
+    uuid: str = ""
 
     def take(self, amount: int, path: str) -> None:
         """Raises: OSError (ENOSPC)."""
@@ -69,6 +73,29 @@ class FileSystem:
         self.used -= amount
         if self.below is not None:
             self.below.used -= amount
+
+
+def copy_directory(directory: Directory) -> Directory:
+    """The tree as a snapshot of its device has it: with all attributes, with nothing mounted on it."""
+    children = {
+        name: copy_directory(child) if isinstance(child, Directory) else replace(child, xattrs=dict(child.xattrs))
+        for name, child in directory.children.items()
+    }
+    return replace(directory, children=children, xattrs=dict(directory.xattrs), mount=None)
+
+
+@dataclass(slots=True, eq=False)
+class BlockDevice:
+    """A disk or a logical volume. ``filesystem`` is what was made on it, ``below`` what its space is taken from.
+
+    ``member``: it carries the label of an LVM physical volume.
+    """
+
+    path: str
+    size: int
+    filesystem: FileSystem | None = None
+    below: FileSystem | None = None
+    member: bool = False
 
 
 @dataclass(slots=True, eq=False)

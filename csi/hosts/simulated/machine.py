@@ -6,7 +6,8 @@ import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from csi.hosts.simulated.filesystem import Directory, File, FileSystem, Mount, Node, refused
+from csi.hosts.simulated.filesystem import BlockDevice, Directory, File, FileSystem, Mount, Node, refused
+from csi.hosts.simulated.lvm import VolumeManager
 
 GIB = 1 << 30
 
@@ -32,11 +33,13 @@ class Machine:
         self.fstab = "/etc/fstab"
         self.root = FileSystem("ext4", 20 * GIB)
         self.disks: dict[str, FileSystem] = {}  # "/dev/vdb" -> the file system on it
+        self.blocks: dict[str, BlockDevice] = {}  # by each of its names: disks that were blank once, active volumes
         self.mounts: dict[str, Mount] = {}
         self.processes: dict[int, Process] = {}
         self.when_booted: list[Callable[[Machine], None]] = []
         self._next_pid = 100
         self._next_mount = 30
+        self.lvm = VolumeManager(self.blocks, self.is_mounted)
         for path in ("/etc", "/dev", "/proc", "/run", "/var/lib/gluster-csi"):
             self.make_directory(path, parents=True)
         self.write("/dev/loop-control", "")
@@ -186,6 +189,14 @@ class Machine:
 
     # --- mounts ---
 
+    def add_disk(self, path: str, size: int) -> BlockDevice:
+        """A blank disk."""
+        self.blocks[path] = device = BlockDevice(path, size)
+        return device
+
+    def is_mounted(self, device: BlockDevice) -> bool:
+        return device.filesystem is not None and any(m.filesystem is device.filesystem for m in self.mounts.values())
+
     def mount(
         self,
         filesystem: FileSystem,
@@ -267,13 +278,15 @@ class Machine:
         self.processes.clear()
         for mount in reversed(list(self.mounts.values())):
             self._drop(mount)
+        self.lvm.lose_power()
         self.make_directory("/run", parents=True).children.clear()
 
     def boot(self) -> None:
-        """Mount what fstab says, then start what starts at boot. A line that fails and lacks ``nofail`` stops the boot.
+        """Activate logical volumes, mount what fstab says, then start what starts at boot.
 
-        Raises: OSError for such a line; the machine stays down.
+        Raises: OSError for a line of fstab that fails and lacks ``nofail``; it stops the boot, the machine stays down.
         """
+        self.lvm.activate_all()
         for line in self.read(self.fstab).splitlines():
             words = line.split()
             if len(words) < 4 or words[0].startswith("#"):
@@ -296,10 +309,7 @@ class Machine:
         """What ``mount -o OPTIONS SOURCE PATH`` does. Raises: OSError; EINVAL: no file system in it."""
         words = options.split(",")
         if "loop" not in words:
-            disk = self.disks.get(source)
-            if disk is None:
-                raise refused(errno.ENOENT, source)
-            return self.mount(disk, path, source, options)
+            return self._mount_device(source, path, options)
         image = self.find(source)
         if not isinstance(image, File):
             raise refused(errno.ENOENT, source)
@@ -307,3 +317,19 @@ class Machine:
             raise refused(errno.EINVAL, source)
         kept = ",".join(w for w in words if w not in ("loop", "nofail"))
         return self.mount(image.image, path, f"/dev/loop{self._next_mount}", kept, image=image, image_path=source)
+
+    def _mount_device(self, source: str, path: str, options: str) -> Mount:
+        block = self.blocks.get(source)
+        disk = self.disks.get(source) if block is None else block.filesystem
+        if block is None and disk is None:
+            raise refused(errno.ENOENT, source)
+        if disk is None or ("nouuid" not in options.split(",") and self._is_twin_mounted(disk)):
+            raise refused(errno.EINVAL, source)
+        return self.mount(disk, path, block.path if block else source, options)
+
+    def _is_twin_mounted(self, filesystem: FileSystem) -> bool:
+        """XFS refuses a second uuid, but looks only among the mounts that were made without ``nouuid``."""
+        return bool(filesystem.uuid) and any(
+            m.filesystem is not filesystem and m.filesystem.uuid == filesystem.uuid and "nouuid" not in m.options
+            for m in self.mounts.values()
+        )

@@ -70,7 +70,9 @@ def _test(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
     node = machine.find(argv[2])
     match argv[1]:
         case "-e":
-            true = node is not None
+            true = node is not None or argv[2] in machine.blocks
+        case "-b":
+            true = argv[2] in machine.blocks or argv[2] in machine.disks
         case "-f":
             true = isinstance(node, File)
         case "-d":

@@ -14,11 +14,14 @@ from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, CommandTimeout, HostUnreachable
 from csi.core.model import Host
 from csi.hosts.simulated import glusterd_answers, programs
+from csi.hosts.simulated.block_programs import BLOCK_PROGRAMS
 from csi.hosts.simulated.brickverbs import VERBS
+from csi.hosts.simulated.lvm_programs import LVM_PROGRAMS
 from csi.hosts.simulated.machine import Machine
 from csi.hosts.simulated.programs import PROGRAMS, failed
 from csi.hosts.simulated.world import Fault, Kind, World
 
+_PROGRAMS = {**PROGRAMS, **VERBS, **BLOCK_PROGRAMS, **LVM_PROGRAMS}
 _SKIPPED = Result(0, skipped=True)
 _WELCOME = "Welcome to gluster prompt, type 'help' to see the available commands.\n"
 
@@ -126,7 +129,7 @@ class SimulatedRunner:
 
     def _call(self, machine: Machine, argv: Sequence[str], stdin: str) -> Result:
         name = argv[0]
-        program = self._world.programs.get(name) or PROGRAMS.get(name) or VERBS.get(name)
+        program = self._world.programs.get(name) or _PROGRAMS.get(name)
         if program is not None:
             return programs.run(program, machine, argv, stdin)
         match name:

@@ -5,6 +5,8 @@ How the parts fit together:
 - ``World.machines`` maps every address (manage and storage names) to its ``Machine``.
 - ``programs.py`` gives each argument vector its effect on a machine; a program is
   ``Callable[[Machine, Sequence[str], str], Result]`` (machine, argv, stdin). ``World.programs`` adds some, or replaces.
+- Blank disks (``Machine.add_disk``) and the logical volumes on them (``lvm.py``, ``lvm_programs.py``) are the
+  ``BlockDevice`` values of ``Machine.blocks``; ``block_programs.py`` formats and mounts them.
 - ``glusterd.py`` sets ``world.glusterd`` to something that fulfils ``Glusterd`` below. ``programs.py`` calls
   ``answer`` for ``gluster --mode=script --xml WORDS...`` (alone, or a line of the long-lived one) and
   ``end_bricks`` for the verb that ends a volume's brick processes; ``World`` calls ``booted`` after a reboot.
