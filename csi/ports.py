@@ -139,9 +139,15 @@ class BrickBackend(Protocol):
         """
 
     async def create(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
-        """Make what is not there yet: storage, file system, mount (also after a reboot), directory, identity.
+        """Make what is not there yet: storage, file system, mount, directory, identity.
 
         Raises: Incoherent if something of the same name carries another identity, and the Runner's errors.
+        """
+
+    async def mount_at_boot(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+        """See to it that the host mounts them after a reboot too, and clear away what earlier tries left of them.
+
+        A call of its own, since gluster can do without it: it takes place while ``volume create`` waits for peers.
         """
 
     async def verify(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:

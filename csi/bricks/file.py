@@ -114,9 +114,6 @@ class FileBackend:
             commands = self._claimed(p.device for p in bricks)
             for placed in bricks:
                 commands += _make(placed, texts[placed.brick.id])
-            lines = [filepaths.fstab_line(placed) for placed in bricks]
-            commands.append(Command(("csi_fstab", self._fstab, *lines)))
-            commands.append(Command(("csi_brick_sweep", *map(filepaths.stem, bricks))))
             return commands
 
         if not bricks:
@@ -124,6 +121,15 @@ class FileBackend:
         for result in await self._judge(host, bricks, script):
             if result.stderr.strip():
                 _log.warning("brick made with a remark", host=host.manage, remark=result.stderr.strip()[-500:])
+
+    async def mount_at_boot(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+        if bricks:
+            commands = (
+                *self._claimed(p.device for p in bricks),
+                Command(("csi_fstab", self._fstab, *map(filepaths.fstab_line, bricks))),
+                Command(("csi_brick_sweep", *map(filepaths.stem, bricks))),
+            )
+            await self._run(host, commands)
 
     async def destroy(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         def script(texts: Texts) -> list[Command]:

@@ -108,7 +108,7 @@ csi_brick_tag() {
 # file, see mkfs.xfs(8)) and group and the tag as brick.json in it. One that is there already must have that size.
 # It is made under a name of this shell's own: a lost caller's shell may still be at it, and the first image stays.
 csi_brick_format() {
-    local stem part size mode gid found said
+    local stem part size mode gid found said tag
     stem=$1 part=$1.$$ size=$2 mode=$3 gid=$4
     shift 4
     if [ -e "$stem.img" ]; then
@@ -121,24 +121,30 @@ csi_brick_format() {
         >"$part.proto.part" || return
     # What an interrupted try left would be taken for a file system worth keeping.
     printf '' >"$part.img.part" || return
+    # Beside mkfs.xfs: the one waits for the disk, the other computes.
+    sync -- "$stem.json" &
+    tag=$!
     said=$(mkfs.xfs -q -K "$@" -p "$part.proto.part" -d "file,name=$part.img.part,size=$size" 2>&1) || {
         # What it says first is the reason; the rest is a page about its options.
         printf '%s\n' "${said%%Usage: mkfs.xfs*}" >&2
+        wait "$tag"
         return 1
     }
-    sync -- "$stem.json" || return
+    wait "$tag" || return
     # Not mv, which would replace an image that another has put there meanwhile.
     ln -- "$part.img.part" "$stem.img" || [ -e "$stem.img" ]
 }
 
 # STEM...: remove what interrupted tries left beside STEM.img.
 csi_brick_sweep() {
-    local stem
+    local stem part
     for stem do
         shift
-        set -- "$@" "$stem".*.part
+        for part in "$stem".*.part; do
+            [ -e "$part" ] && set -- "$@" "$part"
+        done
     done
-    rm -f -- "$@"
+    [ "$#" -eq 0 ] || rm -f -- "$@"
 }
 
 # STEM MOUNT OPTIONS: mount STEM.img, on a directory that nobody can write to while nothing is mounted there.

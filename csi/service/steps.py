@@ -89,7 +89,10 @@ class Steps:
             case Step.MAKE_BRICKS:
                 await on_all([backend.create(host, bricks) for host, backend, bricks in self._by_host(volume)])
             case Step.CREATE_VOLUME:
-                await self.gluster.create(self.pool(volume.cluster_id), volume, self.hosts(volume))
+                # Side by side: glusterd waits for its peers most of the time, and has no use for fstab.
+                creation = self.gluster.create(self.pool(volume.cluster_id), volume, self.hosts(volume))
+                entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self._by_host(volume)]
+                await on_all([creation, *entries])
             case Step.SET_OPTIONS:
                 await self.gluster.set_options(self.pool(volume.cluster_id), volume.gluster_name, volume.spec.options)
             case Step.START_VOLUME:

@@ -95,7 +95,9 @@ class Bench:
         return PlacedBrick(who, self.on.host, on, mode)
 
     async def create(self, *bricks: PlacedBrick) -> None:
+        """As the service makes them."""
         await self.backend.create(self.on.host, bricks)
+        await self.backend.mount_at_boot(self.on.host, bricks)
 
     async def destroy(self, *bricks: PlacedBrick) -> None:
         await self.backend.destroy(self.on.host, bricks)
@@ -224,6 +226,7 @@ async def test_nothing_is_done_on_a_device_without_our_mark(bench: Bench, mark: 
     reason = "not mounted or not claimed" if mark is None else "another"
     for call in (
         bench.create(placed),
+        bench.backend.mount_at_boot(bench.on.host, [placed]),
         bench.destroy(placed),
         bench.inspect(placed),
         bench.backend.find(bench.on.host, bench.devices),
@@ -394,9 +397,10 @@ async def test_an_image_that_cannot_be_made_leaves_what_can_be_undone(bench: Ben
 async def test_an_fstab_that_cannot_be_written_is_an_error_of_its_own(bench: Bench) -> None:
     """And not the end of the shell that found out."""
     placed = bench.placed()
+    await bench.create(placed)
     backend = FileBackend(bench.runner, INSTANCE, "/nowhere/fstab")
     with pytest.raises(CommandFailed, match="/nowhere/fstab"):
-        await backend.create(bench.on.host, [placed])
+        await backend.mount_at_boot(bench.on.host, [placed])
     assert await bench.inspect(placed) == (whole(placed),)
     await bench.destroy(placed)
     assert bench.on.traces() == bench.clean

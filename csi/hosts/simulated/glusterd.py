@@ -8,6 +8,7 @@ their file system busy. Commands act at once; ``refuse_locked`` makes the next o
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Callable, Sequence
 
@@ -366,7 +367,12 @@ class SimulatedGlusterd:
 
 def uuid_of(machine: Machine) -> str:
     """The same in every life of the machine."""
-    return str(uuid.uuid5(uuid.NAMESPACE_DNS, machine.name))
+    return _uuid_of(machine.name)
+
+
+@functools.cache
+def _uuid_of(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
 
 
 def _creation(words: Sequence[str]) -> tuple[str, answers.Counts, tuple[tuple[str, str], ...]]:

@@ -74,7 +74,14 @@ async def test_a_creation_is_one_round_trip_and_starts_with_the_marks() -> None:
     await FileBackend(runner, "i").create(HOST, [placed(0), placed(1), placed(2, device=other)])
     assert len(runner.scripts) == 1
     one_brick = ["csi_brick_tag", "csi_brick_format", "csi_brick_mount", "csi_brick_root"]
-    assert runner.names() == ["csi_device_claimed"] * 2 + one_brick * 3 + ["csi_fstab", "csi_brick_sweep"]
+    assert runner.names() == ["csi_device_claimed"] * 2 + one_brick * 3
+
+
+async def test_what_can_wait_until_gluster_is_at_work_is_a_round_trip_of_its_own() -> None:
+    runner = Recorder()
+    await FileBackend(runner, "i").mount_at_boot(HOST, [placed(0), placed(1)])
+    assert len(runner.scripts) == 1
+    assert runner.names() == ["csi_device_claimed", "csi_fstab", "csi_brick_sweep"]
 
 
 async def test_a_destruction_looks_at_all_evidence_before_it_changes_anything_and_ends_with_the_tags() -> None:
