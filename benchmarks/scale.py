@@ -1,4 +1,8 @@
-"""(e): what a creation costs us, over simulated hosts without latency, as volumes and devices grow in number."""
+"""(e): what a creation costs us, over simulated hosts without latency, as volumes and devices grow in number.
+
+Every pool is filled first; then each makes one volume in turn, so that a machine whose speed drifts is as slow for one as
+for the other.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import shutil
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from csi import app, config
@@ -35,53 +40,73 @@ class Point:
     p50: float  # milliseconds
 
 
-async def grow(devices: int, hosts: int, marks: tuple[int, ...] = MARKS) -> list[Point]:
-    """Create volume after volume; at each mark the median of the next ``SAMPLE``."""
-    directory = trial_directory()
-    world = World()
-    world.glusterd = SimulatedGlusterd(world)
-    paths = tuple(f"/srv/d{number}" for number in range(devices // hosts))
-    nodes = []
-    for number in range(hosts):
-        address = f"10.1.{number // 250}.{number % 250 + 1}"
-        world.add(f"h{number}", address, devices=paths, size=4000 * GIB)
-        names = {"manage": [f"h{number}"], "storage": [address]}
-        nodes.append({"node": {"hostnames": names, "zone": number % 5 + 1}, "devices": list(paths)})
-    runner = SimulatedRunner(world)
-    outside = app.Outside(
-        store=SqliteStore(directory / "state.db"),
-        runner=runner,
-        gluster=GlusterCli(runner, SystemClock()),
-        backends={Backend.FILE: FileBackend(runner, "bench")},
-        clock=SystemClock(),
-    )
-    core = app.wire(outside, config.load(None, {"GLUSTER_CSI_INSTANCE": "bench"}))
-    await outside.store.open()
-    points = []
-    try:
-        async for progress in core.topology.load(topologyfile.parse(json.dumps({"clusters": [{"nodes": nodes}]}))):
+class Grown:
+    """A driver over a simulated pool of so many devices, with so many volumes."""
+
+    def __init__(self, devices: int, hosts: int, volumes: int) -> None:
+        self.devices, self.hosts, self.volumes = devices, hosts, volumes
+        self.times: list[float] = []  # milliseconds
+        self._directory = trial_directory()
+        self._spec = params.parse({}).spec
+        self._made = 0
+
+    async def grow(self) -> None:
+        world = World()
+        world.glusterd = SimulatedGlusterd(world)
+        self._runner = SimulatedRunner(world)
+        self._outside = app.Outside(
+            store=SqliteStore(self._directory / "state.db"),
+            runner=self._runner,
+            gluster=GlusterCli(self._runner, SystemClock()),
+            backends={Backend.FILE: FileBackend(self._runner, "bench")},
+            clock=SystemClock(),
+        )
+        self._core = app.wire(self._outside, config.load(None, {"GLUSTER_CSI_INSTANCE": "bench"}))
+        await self._outside.store.open()
+        topology = json.dumps({"clusters": [{"nodes": list(self._nodes(world))}]})
+        async for progress in self._core.topology.load(topologyfile.parse(topology)):
             if progress.failed:
                 raise RuntimeError(progress.line)
-        spec = params.parse({}).spec
-        made = 0
-        for mark in marks:
-            while made < mark:
-                await core.volumes.create(CreateRequest(f"pvc-{made}", GIB, 0, spec))
-                made += 1
-            times = []
-            for _ in range(SAMPLE):
-                began = time.perf_counter()
-                await core.volumes.create(CreateRequest(f"pvc-{made}", GIB, 0, spec))
-                times.append((time.perf_counter() - began) * 1000)
-                made += 1
-            points.append(Point(devices, mark, statistics.median(times)))
+        while self._made < self.volumes:
+            await self._create()
+
+    def _nodes(self, world: World) -> Iterator[dict[str, object]]:
+        paths = tuple(f"/srv/d{number}" for number in range(self.devices // self.hosts))
+        for number in range(self.hosts):
+            address = f"10.1.{number // 250}.{number % 250 + 1}"
+            world.add(f"h{number}", address, devices=paths, size=4000 * GIB)
+            names = {"manage": [f"h{number}"], "storage": [address]}
+            yield {"node": {"hostnames": names, "zone": number % 5 + 1}, "devices": list(paths)}
+
+    async def _create(self) -> None:
+        await self._core.volumes.create(CreateRequest(f"pvc-{self._made}", GIB, 0, self._spec))
+        self._made += 1
+
+    async def sample(self) -> None:
+        began = time.perf_counter()
+        await self._create()
+        self.times.append((time.perf_counter() - began) * 1000)
+
+    async def close(self) -> None:
+        await self._outside.gluster.close()
+        await self._runner.close()
+        await self._outside.store.close()
+        shutil.rmtree(self._directory)
+
+
+async def _measure() -> list[Point]:
+    pools = [Grown(devices, hosts, mark) for devices, hosts in POOLS for mark in MARKS]
+    try:
+        for pool in pools:
+            await pool.grow()
+        for _ in range(SAMPLE):
+            for pool in pools:
+                await pool.sample()
     finally:
-        await outside.gluster.close()
-        await runner.close()
-        await outside.store.close()
-        shutil.rmtree(directory)
-    return points
+        for pool in pools:
+            await pool.close()
+    return [Point(pool.devices, pool.volumes, statistics.median(pool.times)) for pool in pools]
 
 
 def measure() -> list[Point]:
-    return [point for devices, hosts in POOLS for point in asyncio.run(grow(devices, hosts))]
+    return asyncio.run(_measure())

@@ -315,3 +315,6 @@ class Mounter(Protocol):
 
     async def remove_directory(self, path: str) -> None:
         """Nothing there is fine. Raises: MountFailed if it is not empty or a mount point: never more than a rmdir."""
+
+    async def close(self) -> None:
+        """Let go of what it needs to look at mounts. The mounts themselves stay."""

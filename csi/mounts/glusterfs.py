@@ -54,6 +54,10 @@ class GlusterMounter:
         self._timeout = stat_timeout
         self._probes = Probes(stat_timeout)
 
+    async def close(self) -> None:
+        """End the processes that wait for questions. Mounts and their clients stay."""
+        await self._probes.close()
+
     async def mount(self, source: MountSource, target: str) -> None:
         """A GlusterFS client of its own at ``target``; returns when it is seen to be alive. Raises: MountFailed."""
         path = await self._local(lambda: directories.resolve(target))

@@ -173,6 +173,8 @@ class SimulatedMounter:
         parent, name = posixpath.split(path)
         self.directories[parent].discard(name)
 
+    async def close(self) -> None: ...
+
     async def _act(self, verb: str, subject: str) -> None:
         await asyncio.sleep(self.latency)
         if reason := self.failing.pop(verb, ""):

@@ -95,6 +95,7 @@ class Publisher:
 
     async def stop(self, grace: float) -> None:
         await self._turns.stop(grace)
+        await self._mounter.close()
 
     # --- staging ------------------------------------------------------------------------------
 

@@ -68,8 +68,8 @@ class SimulatedWorld:
     def clients(self) -> int:
         return self.node.clients
 
-    def close(self) -> None:
-        pass
+    async def close(self) -> None:
+        await self.mounter.close()
 
 
 class RealWorld:
@@ -99,7 +99,8 @@ class RealWorld:
         yield
         os.close(held)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        await self.mounter.close()
         for entry in reversed(mountinfo.read()):
             if entry.path.startswith(f"{self.root}/"):
                 subprocess.run(["umount", "--lazy", entry.path], check=False)
@@ -144,8 +145,8 @@ class GlusterWorld(RealWorld):
             case Health.WELL:
                 self.lab.run("host1", ["gluster", "--mode=script", "volume", "start", VOLUME])
 
-    def close(self) -> None:
-        super().close()
+    async def close(self) -> None:
+        await super().close()
         for pid in self.pids():
             os.kill(pid, 9)
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -42,25 +42,25 @@ def make(kind: str, request: pytest.FixtureRequest, directory: Path) -> Simulate
 
 
 @pytest.fixture(params=["simulated", "tmpfs", LAB])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     world = make(request.param, request, tmp_path)
     yield world
-    world.close()
+    await world.close()
 
 
 @pytest.fixture(params=["simulated", LAB])
-def clients(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SimulatedWorld | GlusterWorld]:
+async def clients(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SimulatedWorld | GlusterWorld]:
     """Worlds whose mounts have a client that can fall ill."""
     world = cast("SimulatedWorld | GlusterWorld", make(request.param, request, tmp_path))
     yield world
-    world.close()
+    await world.close()
 
 
 @pytest.fixture
-def gluster(volume: Lab, tmp_path: Path) -> Iterator[GlusterWorld]:
+async def gluster(volume: Lab, tmp_path: Path) -> AsyncIterator[GlusterWorld]:
     world = GlusterWorld(tmp_path, volume)
     yield world
-    world.close()
+    await world.close()
 
 
 # --- mounts and binds -------------------------------------------------------------------------
@@ -268,7 +268,7 @@ async def test_hidden_and_linked_paths(tmp_path: Path) -> None:
         assert hidden is not None
         assert mountinfo.is_hidden(entries, hidden)
     finally:
-        world.close()
+        await world.close()
 
 
 @pytest.mark.lab

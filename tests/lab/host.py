@@ -78,12 +78,13 @@ def build_gsyncd(target: Path) -> None:
     target.chmod(0o755)
 
 
-def make_disk(host: LabHost, names: dict[str, str], public_key: str, device_size: str) -> None:
+def make_disk(host: LabHost, names: dict[str, str], public_key: str, device_size: str, *, hooks: bool) -> None:
     """Everything that the host finds at its first boot."""
     for directory in _OWN_DIRECTORIES:
         (host.disk / directory).mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(__file__).with_name("host.sh"), host.disk)
-    for part in ("groups", "hooks"):  # of the package; `volume set VOL group NAME` needs them
+    # Of the package; `volume set VOL group NAME` needs the groups.
+    for part in ("groups", "hooks") if hooks else ("groups",):
         if Path("/var/lib/glusterd", part).is_dir():
             shutil.copytree(Path("/var/lib/glusterd", part), host.disk / "glusterd" / part, symlinks=True)
     for mount_point in ("glusterd", "gluster-csi"):

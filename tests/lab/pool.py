@@ -36,7 +36,9 @@ class Lab:
         device_size: str = "20G",
         zones: int | None = None,
         directory: Path | None = None,
+        hooks: bool = True,
     ) -> None:
+        """``hooks``: with the hook scripts of the GlusterFS package, which glusterd runs at each change."""
         if not _INSTANCE.fullmatch(instance):
             raise LabError(f"instance {instance!r}: one to eight characters of a-z and 0-9 (it is part of link names)")
         if not 1 <= hosts <= MOST_HOSTS:
@@ -51,6 +53,7 @@ class Lab:
         self.hosts: tuple[LabHost, ...] = ()
         self.subnet: IPv4Network | None = None
         self._wanted = (hosts, devices, device_size, zones or hosts)
+        self._hooks = hooks
         self._complete = False  # `up` came to its end
         self._inits: dict[int, int] = {}  # host number: PID of its init, only while it is powered on
         self._load()
@@ -160,7 +163,7 @@ class Lab:
         names = {host.name: host.address for host in self.hosts}
 
         def make(host: LabHost) -> int:
-            make_disk(host, names, public, size)
+            make_disk(host, names, public, size, hooks=self._hooks)
             return boot(host)
 
         self._inits = dict(zip((h.number for h in self.hosts), self._on_each(make), strict=True))

@@ -72,6 +72,7 @@ class Pool:
 
     async def create(self) -> None:
         await asyncio.gather(*(self.backend.create(b.host, [b]) for b in self.bricks))
+        await asyncio.gather(*(self.backend.mount_at_boot(b.host, [b]) for b in self.bricks))
 
     async def destroy(self) -> None:
         await asyncio.gather(*(self.backend.destroy(b.host, [b]) for b in self.bricks))
@@ -294,7 +295,7 @@ async def test_every_point_of_a_creation_can_be_the_last() -> None:
     pool.world.revive()
     await pool.create()
     labels = list(pool.world.points)
-    assert len(labels) == 3 * 2 * 7, labels
+    assert len(labels) == 3 * 2 * 8, labels
     assert labels.count("h2: before csi_brick_format") == labels.count("h2: after csi_brick_format") == 1
     ends = set()
     for point in range(len(labels)):
