@@ -1,7 +1,7 @@
 """(e): what a creation costs us, over simulated hosts without latency, as volumes and devices grow in number.
 
-Every pool is filled first; then each makes one volume in turn, so that a machine whose speed drifts is as slow for one as
-for the other.
+Every pool is filled first; then each makes one volume in turn, so that a machine whose speed drifts is as slow for one
+as for the other.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import structlog
 
 from csi.bricks import filepaths, identity
+from csi.bricks.gathering import Gathering
 from csi.core import naming, sizes
 from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, Incoherent, InUse, InvalidRequest, Unavailable
@@ -51,6 +52,7 @@ class FileBackend:
         self._instance = instance
         self._fstab = fstab
         self._allow_root_disk = allow_root_disk
+        self._entries = Gathering(self._mount_at_boot)
 
     # --- devices ---
 
@@ -124,12 +126,15 @@ class FileBackend:
 
     async def mount_at_boot(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         if bricks:
-            commands = (
-                *self._claimed(p.device for p in bricks),
-                Command(("csi_fstab", self._fstab, *map(filepaths.fstab_line, bricks))),
-                Command(("csi_brick_sweep", *map(filepaths.stem, bricks))),
-            )
-            await self._run(host, commands)
+            await self._entries.add(host, bricks)
+
+    async def _mount_at_boot(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+        commands = (
+            *self._claimed(p.device for p in bricks),
+            Command(("csi_fstab", self._fstab, *map(filepaths.fstab_line, bricks))),
+            Command(("csi_brick_sweep", *map(filepaths.stem, bricks))),
+        )
+        await self._run(host, commands)
 
     async def destroy(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         def script(texts: Texts) -> list[Command]:

@@ -180,28 +180,36 @@ class GlusterCli:
             (await self._change(pool, *words.options(name, options))).done()
 
     async def start(self, pool: Pool, name: str) -> None:
-        answer = await self._change(pool, "volume", "start", words.name(name))
+        starting = self._change(pool, "volume", "start", words.name(name))
+        # Which bricks there are to be waited for is asked meanwhile: a start does not change it.
+        info, answer = await asyncio.gather(self._info(pool, name), starting, return_exceptions=True)
+        for outcome in (answer, info):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        assert isinstance(answer, Answer)
+        bricks = info.volume.bricks if isinstance(info, parse.VolumeInfo) else ()
         if answer.meaning is Meaning.STARTED:
-            if not await self._offline(pool, name, _OLD_BRICKS):
+            if not await self._offline(pool, name, bricks, _OLD_BRICKS):
                 return
             # Bricks of a started volume that have died stay so until this; it weakens no check of the brick.
             answer = await self._change(pool, "volume", "start", name, "force")
         answer.done()
-        if down := await self._offline(pool, name, self._settings.start_timeout):
+        if not bricks:
+            raise Unavailable(f"Gluster volume {name} came or went away while it was started: try again")
+        if down := await self._offline(pool, name, bricks, self._settings.start_timeout):
             raise Unavailable(
                 f"Gluster volume {name} is started, but these bricks are not online: {_listed(down)}; "
                 f"look at `gluster volume status {name}` and at the bricks' logs on their hosts"
             )
 
-    async def _offline(self, pool: Pool, name: str, seconds: float) -> list[tuple[str, str]]:
+    async def _offline(
+        self, pool: Pool, name: str, bricks: Sequence[tuple[str, str]], seconds: float
+    ) -> list[tuple[str, str]]:
         """Look until every brick is online; those that are not when the time is over."""
-        found = await self._info(pool, name)
-        if found is None:
-            raise Unavailable(f"Gluster volume {name} went away while it was started")
         looks = _Looks(self._clock, seconds)
         while True:
             online = await self._online(pool, name)
-            down = [brick for brick in found.volume.bricks if not online.get(brick, False)]
+            down = [brick for brick in bricks if not online.get(brick, False)]
             # glusterd lists no brick of a peer that it does not hear: those are not waited for.
             if looks.over or not any(brick in online for brick in down):
                 return down
