@@ -47,27 +47,27 @@ class Gathering:
                 done.cancel()
 
     async def _carry_out(self, host: Host, batch: _Waiting) -> None:
+        error: BaseException | None = None
         try:
             await self._call(host, [brick for bricks, _ in batch for brick in bricks])
-        except asyncio.CancelledError:
-            for _, done in batch:
-                done.cancel()
-            raise
-        except DriverError as error:
-            if len(batch) == 1:
-                _fail(batch[0][1], error)
-                return
+        except BaseException as raised:  # noqa: BLE001 -- handed to those who wait
+            error = raised
+        if isinstance(error, DriverError) and len(batch) > 1:
             for one in batch:  # the fault of one is not the others'
                 await self._carry_out(host, [one])
-        except BaseException as error:  # noqa: BLE001 -- handed to those who wait
-            for _, done in batch:
-                _fail(done, error)
-        else:
-            for _, done in batch:
-                if not done.done():
-                    done.set_result(None)
+            return
+        for _, done in batch:
+            _settle(done, error)
+        if isinstance(error, asyncio.CancelledError):
+            raise error
 
 
-def _fail(done: asyncio.Future[None], error: BaseException) -> None:
-    if not done.done():  # else nobody waits any more
+def _settle(done: asyncio.Future[None], error: BaseException | None) -> None:
+    if done.done():  # nobody waits any more
+        return
+    if error is None:
+        done.set_result(None)
+    elif isinstance(error, asyncio.CancelledError):
+        done.cancel()
+    else:
         done.set_exception(error)

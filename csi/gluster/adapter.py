@@ -188,14 +188,15 @@ class GlusterCli:
                 raise outcome
         assert isinstance(answer, Answer)
         bricks = info.volume.bricks if isinstance(info, parse.VolumeInfo) else ()
+        if answer.meaning is not Meaning.STARTED:
+            answer.done()
+        if not bricks:
+            raise Unavailable(f"Gluster volume {name} came or went away while it was started: try again")
         if answer.meaning is Meaning.STARTED:
             if not await self._offline(pool, name, bricks, _OLD_BRICKS):
                 return
             # Bricks of a started volume that have died stay so until this; it weakens no check of the brick.
-            answer = await self._change(pool, "volume", "start", name, "force")
-        answer.done()
-        if not bricks:
-            raise Unavailable(f"Gluster volume {name} came or went away while it was started: try again")
+            (await self._change(pool, "volume", "start", name, "force")).done()
         if down := await self._offline(pool, name, bricks, self._settings.start_timeout):
             raise Unavailable(
                 f"Gluster volume {name} is started, but these bricks are not online: {_listed(down)}; "
