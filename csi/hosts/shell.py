@@ -31,6 +31,7 @@ _SHELL_ONLY = frozenset(
 _BEGIN = "begin"
 _END = "end"
 _SKIPPED = "skipped"
+_MARKER = re.compile(rb":([a-z0-9]+):([a-z0-9]+)\n")  # after the nonce
 
 
 def quote(text: str) -> str:
@@ -136,7 +137,6 @@ class Reply:
 
     def __init__(self, nonce: str, limit: int = OUTPUT_LIMIT) -> None:
         self._nonce = nonce.encode()
-        self._marker = re.compile(re.escape(self._nonce) + rb":([a-z0-9]+):([a-z0-9]+)\n")
         self._limit = limit
         self._streams = (_Stream(), _Stream())
 
@@ -145,8 +145,8 @@ class Reply:
         state = self._streams[stream]
         state.pending += data
         start = 0
-        while found := self._marker.search(state.pending, start):
-            state.keep(state.pending[start : found.start()], self._limit)
+        while found := self._next_marker(state.pending, start):
+            state.keep(state.pending[start : found.start() - len(self._nonce)], self._limit)
             state.cut(found[1].decode(), found[2].decode())
             start = found.end()
         # A marker may have come in part: what could be the beginning of one is looked at again with the next data.
@@ -155,6 +155,15 @@ class Reply:
         state.keep(rest[:cut], self._limit)
         state.pending = rest[cut:]
         return self.done
+
+    def _next_marker(self, data: bytearray, start: int) -> re.Match[bytes] | None:
+        """What follows the nonce in the next whole marker."""
+        # Not one pattern with the nonce in it: compiling that for each script costs more than all the rest here.
+        while (at := data.find(self._nonce, start)) >= 0:
+            start = at + len(self._nonce)
+            if found := _MARKER.match(data, start):
+                return found
+        return None
 
     def _possible_marker(self, rest: bytearray) -> int:
         """Where in ``rest`` an unfinished marker may begin."""
