@@ -1,7 +1,8 @@
-"""System calls that may block for long, each in a daemon thread of its own.
+"""System calls that may block for long, each in a daemon thread that does nothing else meanwhile.
 
 Not ``asyncio.to_thread``: its few threads are shared by the whole process, and calls on a mount that hangs would
-use them up one by one. ``probe.py`` goes further, with processes, for what can hang without end.
+use them up one by one. Here a call takes a thread that is idle, or gets a new one.
+``probe.py`` goes further, with processes, for what can hang without end.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
+_Worker = SimpleQueue[Callable[[], None]]
+_idle: list[_Worker] = []  # appending and popping are atomic
 
 
 async def call(work: Callable[[], T], timeout: float) -> T:
@@ -37,6 +41,17 @@ async def call(work: Callable[[], T], timeout: float) -> T:
         with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name="mount", daemon=True).start()
+    try:
+        worker = _idle.pop()
+    except IndexError:
+        worker = SimpleQueue()
+        threading.Thread(target=_work, args=(worker,), name="mount", daemon=True).start()
+    worker.put(run)
     async with asyncio.timeout(timeout):
         return await future
+
+
+def _work(jobs: _Worker) -> None:
+    while True:
+        jobs.get()()
+        _idle.append(jobs)

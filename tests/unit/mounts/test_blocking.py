@@ -34,3 +34,12 @@ async def test_a_deadline_ends_the_waiting() -> None:
         await blocking.call(release.wait, 0.05)
     release.set()
     await asyncio.sleep(0.05)  # the late result finds nobody, and says nothing
+
+
+async def test_a_thread_that_is_done_is_used_again_and_one_that_hangs_is_not() -> None:
+    go = threading.Event()
+    with pytest.raises(TimeoutError):
+        await blocking.call(go.wait, 0.05)
+    names = {await blocking.call(threading.get_ident, 5) for _ in range(20)}
+    assert len(names) <= 2  # the next call may come before the thread has put itself back
+    go.set()
