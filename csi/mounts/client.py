@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csi.core.errors import MountFailed
+from csi.mounts import processes
 from csi.ports import MountSource
 
 # [2026-11-23 22:26:24.906306 +0000] E [MSGID: 101019] [file.c:2371:function] 0-mgmt: text
@@ -46,6 +47,11 @@ class Client:
     def pid_file(self) -> Path:
         return self.directory / f"{self._stem}.pid"
 
+    @property
+    def _mark(self) -> str:
+        """The argument by which its processes are known."""
+        return f"--pid-file={self.pid_file}"
+
     def argv(self, source: MountSource) -> tuple[str, ...]:
         return (
             *(_PROGRAM, "--process-name", "fuse"),
@@ -53,7 +59,7 @@ class Client:
             f"--volfile-id=/{source.volume}",
             f"--xlator-option=*-client-*.ping-timeout={source.ping_timeout}",
             f"--log-file={self.log}",
-            f"--pid-file={self.pid_file}",
+            self._mark,
             *(("--read-only",) if source.read_only else ()),
             *source.flags,
             self.target,
@@ -127,10 +133,24 @@ class Client:
         except OSError:
             arguments = []
         # Process ids are used again: what has not our pid file among its arguments is not our client.
-        if f"--pid-file={self.pid_file}".encode() not in arguments:
+        if os.fsencode(self._mark) not in arguments:
             os.close(fd)
             return None
         return Process(pid, fd)
+
+    async def end_all(self, patience: float) -> tuple[int, ...]:
+        """End every process that was started for this mount, pid file or not; the ids of those that can't be ended."""
+        stuck: set[int] = set()
+        while found := set(processes.with_argument(self._mark)) - stuck:
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    fd = os.pidfd_open(pid)
+                    try:
+                        if not await Process(pid, fd).end(patience):
+                            stuck.add(pid)
+                    finally:
+                        os.close(fd)
+        return tuple(sorted(stuck))
 
     def forget(self, log: bool) -> None:
         """Remove its files, the log only on demand: it may have something to tell."""

@@ -97,14 +97,17 @@ class GlusterMounter:
             raise failed(f"mounted, but it does not answer: {answer.reason}")
 
     async def _abandon(self, client: Client) -> None:
-        """Leave nothing of a mount that did not come up; the log stays."""
-        with client.process() as process:
-            for _ in range(_MOST_STACKED):
-                if (entry := self._at(client.target)) is None or entry.fstype != FSTYPE:
-                    break
-                await self._detach(client.target)
-            if process is not None and not await process.end(_SIGNAL_ACTS):
-                _log.warning("a client of a failed mount cannot be ended", pid=process.pid, target=client.target)
+        """Leave nothing of a mount that did not come up; the log stays.
+
+        Processes first: the one that was killed may have forked a daemon that has no pid file yet, and that one a
+        child that is about to mount.
+        """
+        if stuck := await client.end_all(_SIGNAL_ACTS):
+            _log.warning("a client of a failed mount cannot be ended", pids=stuck, target=client.target)
+        for _ in range(_MOST_STACKED):
+            if (entry := self._at(client.target)) is None or entry.fstype != FSTYPE:
+                break
+            await self._detach(client.target)
         client.forget(log=False)
 
     async def bind(self, source: str, target: str, options: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -21,6 +22,17 @@ def has_client(paths: Collection[str], proc: Path = _PROC) -> bool:
         if os.path.basename(arguments[0]) in _PROGRAMS and arguments[-1] in wanted:
             return True
     return False
+
+
+def with_argument(argument: str, proc: Path = _PROC) -> tuple[int, ...]:
+    """The ids of the processes that were started with it, their forked children included; a zombie shows none."""
+    wanted = os.fsencode(argument)
+    found = []
+    for process in _processes(proc):
+        with suppress(OSError):
+            if wanted in (process / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return tuple(found)
 
 
 def is_mounted_anywhere(device: str, proc: Path = _PROC) -> bool:

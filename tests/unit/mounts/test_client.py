@@ -86,6 +86,32 @@ async def test_a_pid_file_is_believed_only_if_the_process_says_so(tmp_path: Path
         assert ours.wait() == -signal.SIGTERM
 
 
+async def test_all_that_was_started_for_a_mount_is_ended(tmp_path: Path) -> None:
+    """One that ignores a request, and a child of it: neither has a pid file."""
+    client, other = Client(tmp_path, "vol_1", "/mnt/x"), Client(tmp_path, "vol_1", "/mnt/y")
+    code = (
+        "import os, signal, sys, time\n"
+        "os.fork(); signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(1, b'.'); time.sleep(60)"
+    )
+
+    def start(owner: Client) -> subprocess.Popen[bytes]:
+        started = subprocess.Popen(
+            [sys.executable, "-c", code, f"--pid-file={owner.pid_file}"], stdout=subprocess.PIPE
+        )
+        assert started.stdout is not None
+        assert started.stdout.read(2) == b".."
+        return started
+
+    with start(client) as ours, start(other) as theirs:
+        assert len(processes.with_argument(f"--pid-file={client.pid_file}")) == 2
+        assert await client.end_all(0.05) == ()
+        assert ours.wait() == -signal.SIGKILL
+        assert not processes.with_argument(f"--pid-file={client.pid_file}")
+        assert len(processes.with_argument(f"--pid-file={other.pid_file}")) == 2
+        assert await other.end_all(0.05) == ()
+        theirs.wait()
+
+
 def test_clients_are_found_by_where_they_were_told_to_mount(tmp_path: Path) -> None:
     def process(pid: str, *argv: str) -> None:
         (tmp_path / pid).mkdir()
