@@ -315,7 +315,7 @@ async def test_the_client_outlives_this_program_and_holds_nothing_of_it(gluster:
 async def test_a_cancelled_mount_leaves_nothing(gluster: GlusterWorld) -> None:
     path = f"{gluster.root}/s"
     os.mkdir(path)
-    # Through all that a client does before it is up, and past that: it forks a daemon, and that one a child that mounts.
+    # Through all that a client does before it is up: it forks a daemon, and that one a child that mounts.
     for delay in [number * 0.0015 for number in range(30)]:
         mounting = asyncio.create_task(gluster.node.mount(gluster.source, path))
         await asyncio.sleep(delay)

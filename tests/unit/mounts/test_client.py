@@ -95,9 +95,7 @@ async def test_all_that_was_started_for_a_mount_is_ended(tmp_path: Path) -> None
     )
 
     def start(owner: Client) -> subprocess.Popen[bytes]:
-        started = subprocess.Popen(
-            [sys.executable, "-c", code, f"--pid-file={owner.pid_file}"], stdout=subprocess.PIPE
-        )
+        started = subprocess.Popen([sys.executable, "-c", code, f"--pid-file={owner.pid_file}"], stdout=subprocess.PIPE)
         assert started.stdout is not None
         assert started.stdout.read(2) == b".."
         return started
