@@ -52,18 +52,28 @@ class HostSpace:
 
     @classmethod
     def of(cls, host: Host, devices: Iterable[Device], used: Mapping[DeviceId, int]) -> HostSpace:
-        online = sorted((d for d in devices if d.state is Availability.ONLINE), key=lambda d: d.id)
-        free = tuple(max(0, d.total - used.get(d.id, 0)) for d in online)
+        return cls(host, (), (), (), 0, 0)._filled(
+            tuple(sorted((d for d in devices if d.state is Availability.ONLINE), key=lambda d: d.id)), used
+        )
+
+    def refilled(self, used: Mapping[DeviceId, int]) -> HostSpace:
+        """With the same devices, and other bricks on them."""
+        return self._filled(self.devices, used)
+
+    def _filled(self, devices: tuple[Device, ...], used: Mapping[DeviceId, int]) -> HostSpace:
+        taken = [used.get(device.id, 0) for device in devices]
+        free = tuple([max(0, device.total - by) for device, by in zip(devices, taken, strict=True)])
         largest: dict[Backend, int] = {}
-        for device, unused in zip(online, free, strict=True):
-            largest[device.backend] = max(largest.get(device.backend, 0), unused)
-        return cls(
-            host=host,
-            devices=tuple(online),
+        for device, unused in zip(devices, free, strict=True):
+            if unused >= largest.get(device.backend, 0):
+                largest[device.backend] = unused
+        return HostSpace(
+            host=self.host,
+            devices=devices,
             free=free,
             largest=tuple(sorted(largest.items())),
-            used=sum(used.get(d.id, 0) for d in online),
-            total=sum(d.total for d in online),
+            used=sum(taken),
+            total=sum([device.total for device in devices]),
         )
 
 
@@ -212,12 +222,12 @@ class Inventory:
             held = {d for d in (*devices_of.get(host_id, ()), *devices) if self._on_host(d, host_id)}
             _set_or_drop(devices_of, host_id, sorted(held, key=lambda d: (self.devices[d].path, d)))
 
-        stale = {*hosts, *moved}
-        for record in touched:
-            for brick in _bricks(record):
-                if (device := self.devices.get(brick.device_id)) is not None:
-                    stale.add(device.host_id)
         spaces = self.spaces.mutate()
+        stale = {*hosts, *moved}
+        carrying = {brick.device_id for record in touched for brick in _bricks(record)}
+        for host_id in {self.devices[device].host_id for device in carrying if device in self.devices} - stale:
+            if (space := spaces.get(host_id)) is not None:
+                spaces[host_id] = space.refilled(self.used)
         for host_id in stale:
             if (host := self.hosts.get(host_id)) is None:
                 spaces.pop(host_id, None)

@@ -10,7 +10,7 @@ harmless. If the first one is still under way, the volume is locked until it is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import structlog
 import tenacity
@@ -24,6 +24,8 @@ from csi.gluster.session import SessionLostError, Sessions, alone
 from csi.ports import Clock, Peer, Pool, Runner
 
 _log = structlog.get_logger(__name__)
+
+_FIRST_WAIT = 0.05  # seconds before a locked volume is tried again
 
 
 class Asker:
@@ -76,8 +78,7 @@ class Asker:
         Raises: HostUnreachable, Unavailable (no answer in time), GlusterFailed.
         """
         failure: DriverError = Unavailable("the cluster has no hosts that gluster could be asked on: load a topology")
-        acting = self._acting.get(pool.hosts[0].cluster_id) if pool.hosts else None
-        for host in sorted(pool.hosts, key=lambda host: host.id != acting):
+        for host in self._in_order(pool):
             try:
                 answer = await self.ask(host, command, timeout)
             except HostUnreachable as error:
@@ -90,6 +91,12 @@ class Asker:
                 self._acting[host.cluster_id] = host.id
                 return answer
         raise failure
+
+    def _in_order(self, pool: Pool) -> Iterator[Host]:
+        acting = self._acting.get(pool.hosts[0].cluster_id) if pool.hosts else None
+        if acting is not None:
+            yield from (host for host in pool.hosts if host.id == acting)
+        yield from (host for host in pool.hosts if host.id != acting)
 
     async def peers(self, pool: Pool, timeout: float) -> tuple[Peer, ...]:
         """The other peers, as the acting host sees them."""
@@ -106,15 +113,19 @@ class Asker:
         """
         await self.nobody_has_vanished(pool, timeout)
         begun = self._clock.monotonic()
+        answer = await self.first(pool, command, timeout, changes=True)
+        if answer.meaning is not Meaning.LOCKED:
+            return answer
+        await self._clock.sleep(_FIRST_WAIT)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda answer: answer.meaning is Meaning.LOCKED),
-            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
+            wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT, max=1.0),
             stop=lambda _: self._clock.monotonic() - begun > self._patience,
             sleep=self._clock.sleep,
             retry_error_callback=_last_answer,
         )
-        answer: Answer = await retrying(self.first, pool, command, timeout, changes=True)
-        return answer
+        last: Answer = await retrying(self.first, pool, command, timeout, changes=True)
+        return last
 
 
 def _last_answer(state: tenacity.RetryCallState) -> Answer:

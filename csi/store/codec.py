@@ -86,10 +86,10 @@ def _put_bricks(record: Record, old: Record | None) -> Iterator[Statement]:
     table = _BRICK_TABLES[type(record)]
     if before:
         yield Statement(f"DELETE FROM {table} WHERE owner_id = ?", (record.id,))
-    for brick_id, device_id in bricks:
-        yield Statement(
-            f"INSERT INTO {table} (owner_id, brick_id, device_id) VALUES (?, ?, ?)", (record.id, brick_id, device_id)
-        )
+    if bricks:
+        places = ", ".join(["(?, ?, ?)"] * len(bricks))
+        values = tuple(value for brick in bricks for value in (record.id, *brick))
+        yield Statement(f"INSERT INTO {table} (owner_id, brick_id, device_id) VALUES {places}", values)
 
 
 def _references(record: Record) -> dict[str, str]:

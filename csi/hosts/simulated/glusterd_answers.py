@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
@@ -139,18 +140,22 @@ def _brick(volume: SimulatedVolume, place: int) -> str:
 
 def status(volume: SimulatedVolume, nodes: Sequence[tuple[str, str, str, int]]) -> str:
     """``nodes`` are (host, path, peer, pid); a pid of -1 is of one that does not run."""
-    body = "".join(
-        f"        <node>\n          <hostname>{host}</hostname>\n          <path>{escape(path)}</path>\n"
-        f"          <peerid>{peer}</peerid>\n          <status>{int(pid > 0)}</status>\n          <pid>{pid}</pid>\n"
-        "        </node>\n"
-        for host, path, peer, pid in nodes
-    )
+    body = "".join([_node(*node) for node in nodes])
     return document(
         0,
         0,
         tail="  <volStatus>\n    <volumes>\n      <volume>\n"
         f"        <volName>{escape(volume.name)}</volName>\n        <nodeCount>{len(nodes)}</nodeCount>\n{body}"
         "        <tasks/>\n      </volume>\n    </volumes>\n  </volStatus>\n",
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _node(host: str, path: str, peer: str, pid: int) -> str:
+    return (
+        f"        <node>\n          <hostname>{host}</hostname>\n          <path>{escape(path)}</path>\n"
+        f"          <peerid>{peer}</peerid>\n          <status>{int(pid > 0)}</status>\n          <pid>{pid}</pid>\n"
+        "        </node>\n"
     )
 
 

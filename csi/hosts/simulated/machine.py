@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,11 @@ from csi.hosts.simulated.filesystem import BlockDevice, Directory, File, FileSys
 from csi.hosts.simulated.lvm import VolumeManager
 
 GIB = 1 << 30
+
+
+@functools.lru_cache(maxsize=4096)
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split("/") if part)
 
 
 @dataclass(slots=True, eq=False)
@@ -54,9 +60,7 @@ class Machine:
     def _walk(self, path: str) -> tuple[Node | None, FileSystem]:
         node: Node = self.root.root
         filesystem = self.root
-        for part in path.split("/"):
-            if not part:
-                continue
+        for part in _parts(path):
             if not isinstance(node, Directory):
                 return None, filesystem
             child = node.children.get(part)

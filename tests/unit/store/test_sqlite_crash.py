@@ -111,9 +111,7 @@ def test_killed_before_each_statement_of_a_commit(tmp_path: Path) -> None:
         assert seen[-1] == (before if killed else after), f"killed at statement {statement}"
         if not killed:
             break
-    assert (
-        len(seen) > 8
-    )  # BEGIN, the statements of three records and their bricks, COMMIT, and the one that came through
+    assert len(seen) >= 7  # BEGIN, those of three records and their bricks, COMMIT, and the one that came through
     assert seen[-1] == after
 
 
