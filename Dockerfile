@@ -49,8 +49,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
     python3 -m venv /opt/gluster-csi; \
     /opt/gluster-csi/bin/pip install --quiet .; \
     /opt/gluster-csi/bin/gluster-csi --version; \
-    /opt/gluster-csi/bin/pip uninstall --quiet --yes setuptools pip; \
-    find /opt/gluster-csi -depth -type d \( -name tests -o -name test \) -exec rm -rf {} +
+    /opt/gluster-csi/bin/pip uninstall --quiet --yes setuptools pip
 
 # --- the image -----------------------------------------------------------------------------------
 
