@@ -47,6 +47,7 @@ def _absolute(path: Path) -> Path:
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+OptionalPath = Annotated[AbsolutePath | None, BeforeValidator(lambda path: None if path == "" else path)]
 
 
 def _listen(listen: str) -> str:
@@ -179,6 +180,14 @@ class Node(Section):
         description="Seconds until a mount that does not answer is given up; longer than a vanished host stalls it.",
     )
     log_dir: AbsolutePath = Field(default=Path("/var/log/gluster-csi"), description="Where the logs of the mounts go.")
+    registration_dir: OptionalPath = Field(
+        default=None,
+        description="The kubelet's plugins_registry, where the node plug-in makes itself known; empty: it does not.",
+    )
+    kubelet_socket: OptionalPath = Field(
+        default=None,
+        description="The path of the CSI socket as the kubelet sees it; empty: that of the endpoint.",
+    )
 
 
 class Shutdown(Section):

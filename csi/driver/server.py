@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from csi.api import admin_pb2_grpc, csi_pb2_grpc
+from csi.api import admin_pb2_grpc, csi_pb2_grpc, pluginregistration_pb2_grpc
 from csi.core.errors import ConfigInvalid, Unavailable
 from csi.driver.calls import Calls
 
@@ -43,6 +43,9 @@ class Server:
 
     def add_admin(self, service: admin_pb2_grpc.AdminServicer) -> None:
         admin_pb2_grpc.add_AdminServicer_to_server(service, self._server)
+
+    def add_registration(self, service: pluginregistration_pb2_grpc.RegistrationServicer) -> None:
+        pluginregistration_pb2_grpc.add_RegistrationServicer_to_server(service, self._server)
 
     async def start(self) -> None:
         """Raises: Unavailable if the socket can't be had."""
