@@ -25,6 +25,7 @@ from csi.core.placement import Limits
 from csi.driver import admin, server
 from csi.driver.admin import AdminService
 from csi.driver.controller import ControllerService
+from csi.driver.health import HealthPort
 from csi.driver.identity import IdentityService
 from csi.driver.node import NodeService
 from csi.driver.registration import Registration
@@ -141,6 +142,11 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
         edge = server.Server(settings.endpoint)
         identity = IdentityService(settings.driver_name, __version__)
         edge.add_identity(identity)
+        if settings.health.listen:
+            conditions = {"serving": lambda: edge.serving, "acting": lambda: identity.ready}
+            health = HealthPort(settings.health.listen, conditions)
+            await health.start()
+            stack.push_async_callback(health.stop)
         if role.controls:
             core = wire(outside or reach(settings), settings)
             await open_core(core, stack, settings)

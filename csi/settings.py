@@ -53,7 +53,7 @@ OptionalPath = Annotated[AbsolutePath | None, BeforeValidator(lambda path: None 
 def _listen(listen: str) -> str:
     host, colon, port = listen.rpartition(":")
     if listen and not (colon and port.isascii() and port.isdecimal() and int(port) < 65536 and " " not in host):
-        raise ValueError("HOST:PORT, :PORT, or nothing for no metrics")
+        raise ValueError("HOST:PORT, :PORT, or nothing")
     return listen
 
 
@@ -80,6 +80,13 @@ class Metrics(Section):
         default="127.0.0.1:9080",
         description="HOST:PORT or :PORT of the Prometheus metrics; empty: none. They need no password, so only this "
         "machine by default.",
+    )
+
+
+class Health(Section):
+    listen: Annotated[str, AfterValidator(_listen)] = Field(
+        default="",
+        description="HOST:PORT or :PORT of gRPC health for a kubelet's probes; empty: none. The socket has it always.",
     )
 
 
@@ -230,6 +237,7 @@ class Settings(Section):
     state: State = Field(default_factory=State)
     log: Log = Field(default_factory=Log)
     metrics: Metrics = Field(default_factory=Metrics)
+    health: Health = Field(default_factory=Health)
     ssh: Ssh = Field(default_factory=Ssh)
     hosts: Hosts = Field(default_factory=Hosts)
     gluster: GlusterCommands = Field(default_factory=GlusterCommands)

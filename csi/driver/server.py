@@ -28,6 +28,7 @@ class Server:
     def __init__(self, endpoint: str) -> None:
         """Raises: ConfigInvalid for an endpoint that can't be one."""
         self._path = _socket_path(endpoint)
+        self.serving = False
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(interceptors=[Calls()])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -60,9 +61,11 @@ class Server:
             os.umask(before)
         await self._server.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self.serving = True
 
     async def stop(self, grace: float) -> None:
         """Take no new calls, give those that run ``grace`` seconds, and remove the socket."""
+        self.serving = False
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
 

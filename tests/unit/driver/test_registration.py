@@ -26,14 +26,15 @@ SOCKET = "csi.gluster.org-reg.sock"
 
 
 async def ask(path: Path) -> pb.PluginInfo:
+    # As the kubelet dials: a socket is there a moment before somebody listens.
     async with grpc.aio.insecure_channel(f"unix://{path}") as channel:
-        return await rpc.RegistrationStub(channel).GetInfo(pb.InfoRequest(), timeout=5)
+        return await rpc.RegistrationStub(channel).GetInfo(pb.InfoRequest(), timeout=5, wait_for_ready=True)
 
 
 async def tell(path: Path, registered: bool, error: str = "") -> None:
     async with grpc.aio.insecure_channel(f"unix://{path}") as channel:
         status = pb.RegistrationStatus(plugin_registered=registered, error=error)
-        await rpc.RegistrationStub(channel).NotifyRegistrationStatus(status, timeout=5)
+        await rpc.RegistrationStub(channel).NotifyRegistrationStatus(status, timeout=5, wait_for_ready=True)
 
 
 async def until(true: Callable[[], bool], seconds: float = 5) -> None:
