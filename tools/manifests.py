@@ -1,8 +1,8 @@
 """Makes what is installed from one source, the chart: ``python tools/manifests.py [--check]``.
 
-``deploy/helm/gluster-csi/definitions``: the custom resource definitions of ``deploy/crds``, since a chart holds no files
-from outside it. ``deploy/kustomize``: the chart with its defaults, in files by part. ``--check`` writes nothing and fails
-if anything would change. HELM names the program; by default the one that ``tools/install.sh chart`` built.
+``deploy/helm/gluster-csi/definitions``: the custom resource definitions of ``deploy/crds``, since a chart holds no
+files from outside it. ``deploy/kustomize``: the chart with its defaults, in files by part. ``--check`` writes nothing
+and fails if anything would change. HELM names the program; by default the one that ``tools/install.sh chart`` built.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def base() -> dict[Path, str]:
     files = {KUSTOMIZE / name: "---\n".join(documents) for name, documents in parts.items()}
     listed = "".join(f"- {name}\n" for name in sorted(parts))
     files[KUSTOMIZE / "kustomization.yaml"] = (
-        '# The chart with its defaults, made by "make manifests". Build on it with an overlay of your own: docs/install.md\n'
+        '# The chart with its defaults, made by "make manifests". Change it in an overlay of your own: docs/install.md\n'
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n" + listed
     )
     return files

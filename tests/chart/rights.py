@@ -1,7 +1,7 @@
 """Who may do what: the whole list, written down once more by hand. What is not here must not be in the chart.
 
-Each right is ``verb resource`` with the API group after the resource, as ``kubectl auth can-i`` takes it; rights within the
-release's namespace alone stand apart.
+Each right is ``verb resource`` with the API group after the resource, as ``kubectl auth can-i`` takes it; rights within
+the release's namespace alone stand apart.
 """
 
 from __future__ import annotations

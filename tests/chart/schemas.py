@@ -2,8 +2,9 @@
 
     python -m tests.chart.schemas SWAGGER
 
-SWAGGER is ``api/openapi-spec/swagger.json`` of Kubernetes, or what an API server answers to ``/openapi/v2``. Texts are left
-out, and unknown fields are refused, as ``kubectl --validate=strict`` does. ``schemas/`` is committed: the tests need no network.
+SWAGGER is ``api/openapi-spec/swagger.json`` of Kubernetes, or what an API server answers to ``/openapi/v2``. Texts are
+left out, and unknown fields are refused, as ``kubectl --validate=strict`` does. ``schemas/`` is committed: the tests need
+no network.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def _strict(schema: Any) -> Any:
         return schema
     if schema.get("format") == "int-or-string":
         return {"type": ["string", "integer"]}
-    cut = {}
+    cut: Schema = {}
     for key, value in schema.items():
         if key == "properties":
             cut[key] = {name: _strict(part) for name, part in value.items()}
