@@ -60,7 +60,7 @@ def base() -> dict[Path, str]:
     files = {KUSTOMIZE / name: "---\n".join(documents) for name, documents in parts.items()}
     listed = "".join(f"- {name}\n" for name in sorted(parts))
     files[KUSTOMIZE / "kustomization.yaml"] = (
-        '# The chart with its defaults, made by "make manifests". Change it in an overlay of your own: docs/install.md\n'
+        '# The chart with its defaults, made by "make manifests". Change it in an overlay: docs/install.md\n'
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n" + listed
     )
     return files

@@ -3,8 +3,8 @@
     python -m tests.chart.schemas SWAGGER
 
 SWAGGER is ``api/openapi-spec/swagger.json`` of Kubernetes, or what an API server answers to ``/openapi/v2``. Texts are
-left out, and unknown fields are refused, as ``kubectl --validate=strict`` does. ``schemas/`` is committed: the tests need
-no network.
+left out, and unknown fields are refused, as ``kubectl --validate=strict`` does. ``schemas/`` is committed: the tests
+need no network.
 """
 
 from __future__ import annotations
