@@ -117,7 +117,7 @@ def _of_type(hint: Any) -> Document:
     origin, arguments = get_origin(hint), get_args(hint)
     if isinstance(hint, NewType):
         return dict(_ID) if hint.__name__ in _IDS else _of_type(hint.__supertype__)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return {"description": _told(hint), **_of_dataclass(hint, {})}
     if origin is tuple:
         return _of_tuple(arguments)

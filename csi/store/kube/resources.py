@@ -8,11 +8,11 @@ lenient as for every other document of ours (``core/documents.py``).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -156,8 +156,13 @@ def _each(value: Any, shape: _Shape, convert: Any) -> Any:
     return value
 
 
-@cache
 def _shape(kind: type) -> _Shape:
+    return _known_shape(cast(Hashable, kind))
+
+
+@cache
+def _known_shape(key: Hashable) -> _Shape:
+    kind = cast(type, key)
     hints = get_type_hints(kind)
     names = [(field.name, spelled(field.name), inner_type(hints[field.name])) for field in dataclasses.fields(kind)]
     shapes = {name: _shape(inner) if inner is not None else None for name, _, inner in names}

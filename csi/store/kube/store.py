@@ -56,6 +56,7 @@ class KubeStore:
         self._writer = Writer(api, permit)
         self._turn = asyncio.Lock()
         self._inventory: Inventory | None = None
+        self._is_open = False
         # The resource version of each record, and of what we removed until the watch has told of it.
         self._revisions: dict[Key, int] = {}
         self._removed: dict[Key, int] = {}
@@ -65,13 +66,13 @@ class KubeStore:
         self._mending: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        if self._inventory is not None:
+        if self._is_open:
             raise StateUnusable("the state in custom resources is open already")
         found = await snapshot.load(self._api)
         inventory = Inventory.of(found.records)
         snapshot.check(inventory)
         self._revisions, self._removed, self._doubt = found.revisions, {}, ""
-        self._inventory = inventory
+        self._inventory, self._is_open = inventory, True
         for kind in KINDS:
             watch = Watch(self._api, kind, self._heed, self._resync)
             self._watching.append(asyncio.create_task(watch.follow(found.revision), name=f"watch {kind.name}"))
@@ -111,7 +112,7 @@ class KubeStore:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        self._inventory = None
+        self._is_open = False
         await self._api.close()
 
     # --- commits ------------------------------------------------------------------------------
@@ -131,10 +132,11 @@ class KubeStore:
             self._turn.release()
 
     async def _commit_in_turn(self, changes: Sequence[Change]) -> Inventory:
-        inventory = self.inventory
+        if not self._is_open:
+            raise StateUnusable("the state in custom resources is not open")
         if self._doubt:
             raise StateUnusable(f"state in custom resources: {self._doubt}: restart the service, which reads it again")
-        step = guard.advance(inventory, changes)
+        step = guard.advance(self.inventory, changes)
         for written, write in enumerate(in_order(step)):
             key = (type(write.record), write.record.id)
             known = self._revisions.get(key, 0)
@@ -148,7 +150,7 @@ class KubeStore:
                 raise StaleState(f"{foreign} since it was read") from foreign
             except BaseException as error:
                 if written or self._writer.in_doubt:
-                    self._doubt = f"a change was cut off ({error or type(error).__name__})"
+                    self._doubt = f"a change was cut off ({type(error).__name__}: {error})"
                 raise
             if write.verb is Verb.REMOVE:
                 del self._revisions[key]
@@ -165,7 +167,7 @@ class KubeStore:
             await self.commit([change])
 
     async def _mend(self, record: Record, *, new: bool) -> None:
-        """What a controller that no longer leads wrote late: it told nobody, and this one may have planned otherwise."""
+        """What a controller that no longer leads wrote late. It told nobody, and this one may have other plans."""
         try:
             if new and isinstance(record, Operation) and record.kind is OperationKind.CREATE:
                 late = "written by a controller that had lost its lease"

@@ -97,7 +97,7 @@ class Writer:
                 return await self._api.request("POST", kind_of(record).path, None, resources.resource(record))
             case Verb.REPLACE:
                 # Only ``spec``: labels, annotations and finalizers belong to those who set them.
-                patch = [
+                patch: list[resources.Document] = [
                     {"op": "replace", "path": "/metadata/resourceVersion", "value": str(revision)},
                     {"op": "replace", "path": "/spec", "value": resources.spec(record)},
                 ]
