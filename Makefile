@@ -18,7 +18,7 @@ SOURCES := pyproject.toml hatch_build.py $(wildcard proto/csi/api/*.proto)
 ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
-.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools
+.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools kubernetes
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
@@ -72,6 +72,9 @@ bench: $(APT) $(DEV) ## The figures, as ratios to a hand-written shell (root)
 install: $(VENV) ## gluster-csi into .venv, for development
 
 tools: $(APT) $(DEV) $(SANITY) ## Everything that the other targets install
+
+kubernetes: ## Build Kubernetes and its sidecars into the cache, what is missing (20 minutes on 2 cores)
+	@tools/install.sh kubernetes
 
 $(STAMPS):
 	@mkdir -p $@
