@@ -8,6 +8,7 @@ AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI)
 
 APT := $(STAMPS)/apt
 VENV := $(STAMPS)/venv
+APT_CLUSTER := $(STAMPS)/apt-cluster
 DEV := $(STAMPS)/venv-dev
 SANITY := .tools/bin/csi-sanity
 # An editable install is made anew when its dependencies or the wire contract change.
@@ -81,6 +82,9 @@ $(STAMPS):
 
 $(APT): tools/install.sh | $(STAMPS)
 	@tools/install.sh apt && touch $@
+
+$(APT_CLUSTER): tools/install.sh | $(STAMPS)
+	@tools/install.sh apt-cluster && touch $(APT) $@
 
 $(VENV): $(SOURCES) | $(STAMPS)
 	@tools/install.sh venv && touch $@

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the make targets need on a bare Debian 12, all of it below this directory except the packages:
-#   tools/install.sh apt | venv | venv-dev | sanity | kubernetes
+#   tools/install.sh apt | apt-cluster | venv | venv-dev | sanity | kubernetes
 # The binaries of Kubernetes are the exception: half an hour of compiling is kept outside the checkout, see build_kubernetes.
 # The Makefile calls it only when the stamp of a step is missing or older than what the step was made from.
 set -eu
@@ -11,6 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
 packages="glusterfs-server glusterfs-client xfsprogs e2fsprogs util-linux mount iproute2 openssh-server openssh-client
     attr acl procps psmisc sudo git ca-certificates python3 python3-venv gcc libc6-dev"
+# What a Kubernetes node of the tests needs on top, and what builds its images.
+cluster_packages="etcd-server containerd runc containernetworking-plugins iptables busybox-static buildah debootstrap"
 
 say() { printf '  %s\n' "$*"; }
 
@@ -38,7 +40,7 @@ apt_install() {
     # RUNLEVEL=1 for invoke-rc.d and SYSTEMD_OFFLINE for systemctl: glusterd and sshd of this machine are not started.
     # shellcheck disable=SC2086 # a list of words
     quietly as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 SYSTEMD_OFFLINE=1 \
-        apt-get install --yes --no-install-recommends -o Dpkg::Use-Pty=0 $missing
+        apt-get install --yes --no-install-recommends -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 $missing
 }
 
 make_venv() {
@@ -107,6 +109,10 @@ apt)
     # shellcheck disable=SC2086
     apt_install $packages
     ;;
+apt-cluster)
+    # shellcheck disable=SC2086
+    apt_install $packages $cluster_packages
+    ;;
 venv)
     make_venv
     say "pip install --editable .[demo]"
@@ -129,7 +135,7 @@ kubernetes)
     build_kubernetes
     ;;
 *)
-    echo "usage: $0 apt | venv | venv-dev | sanity | kubernetes" >&2
+    echo "usage: $0 apt | apt-cluster | venv | venv-dev | sanity | kubernetes" >&2
     exit 2
     ;;
 esac
