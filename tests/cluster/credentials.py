@@ -70,7 +70,7 @@ def make_credentials(
 ) -> Credentials:
     """Write everything.
 
-    ``server``: the API server's URL. ``addresses``: the IP addresses and names that its certificate holds. ``users``: the
+    ``server``: the API server's URL. ``addresses``: IP addresses and names that its certificate holds. ``users``: the
     file name of a kubeconfig to its user's name and group; ``admin`` is always there.
     """
     made = Credentials(directory)

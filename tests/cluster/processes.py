@@ -60,3 +60,33 @@ def api_server(endpoints: Endpoints, credentials: Credentials) -> list[str]:
         f"--service-cluster-ip-range={SERVICES}",
         *("--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true"),
     ]
+
+
+def controller_manager(credentials: Credentials) -> list[str]:
+    return [
+        kubernetes("kube-controller-manager"),
+        f"--kubeconfig={credentials.kubeconfig('controller-manager')}",
+        *("--leader-elect=false", "--bind-address=127.0.0.1", "--use-service-account-credentials=true"),
+        f"--root-ca-file={credentials.ca}",
+        f"--service-account-private-key-file={credentials.accounts_key}",
+    ]
+
+
+def scheduler(credentials: Credentials) -> list[str]:
+    return [
+        kubernetes("kube-scheduler"),
+        f"--kubeconfig={credentials.kubeconfig('scheduler')}",
+        *("--leader-elect=false", "--bind-address=127.0.0.1"),
+    ]
+
+
+def containerd(config: Path) -> list[str]:
+    return [debian("containerd", "containerd"), f"--config={config}"]
+
+
+def kubelet(config: Path, credentials: Credentials, name: str, address: str) -> list[str]:
+    return [
+        kubernetes("kubelet"),
+        *(f"--config={config}", f"--kubeconfig={credentials.kubeconfig('kubelet')}"),
+        *(f"--hostname-override={name}", f"--node-ip={address}"),
+    ]
