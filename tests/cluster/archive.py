@@ -1,4 +1,4 @@
-"""Images made by hand: a file tree packed as a docker archive, for ``ctr images import``. No registry, no build tool."""
+"""Images made by hand: a file tree packed as a docker archive, for ``ctr images import``."""
 
 from __future__ import annotations
 

@@ -26,9 +26,13 @@ def version() -> str:
     return found[1]
 
 
+def program_directory() -> Path:
+    return cache_directory() / f"kubernetes-{version()}/bin"
+
+
 def kubernetes(name: str) -> str:
     """The path of a program of Kubernetes or of one of its sidecars."""
-    path = cache_directory() / f"kubernetes-{version()}/bin" / name
+    path = program_directory() / name
     if not path.exists():
         raise LabError(f"{path} is not built yet: run `make kubernetes`")
     return str(path)

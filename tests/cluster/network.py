@@ -1,4 +1,4 @@
-"""The node's cable: network namespace, addresses, the way to the API server's service address. Names carry the instance."""
+"""The network of a node: its cables, addresses, and the way to the API server's service address."""
 
 from __future__ import annotations
 

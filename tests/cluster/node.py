@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from tests.cluster import groups, network
+from tests.cluster.binaries import program_directory
 from tests.lab.system import LabError, alive, call, children, environment, host_processes, wait_for
 
 BOOT_SECONDS = 30
@@ -64,8 +65,9 @@ class Node:
         with console.open("ab") as output:
             outer = subprocess.Popen(
                 [
-                    *("ip", "netns", "exec", network.namespace_name(self.instance)),
-                    *("/bin/bash", str(script), "enter", str(self.disk), self.name),
+                    # Not `ip netns exec`: it mounts a new /sys, without control groups.
+                    *("nsenter", f"--net=/run/netns/{network.namespace_name(self.instance)}"),
+                    *("/bin/bash", str(script), "enter", str(self.disk), self.name, str(program_directory())),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -110,11 +112,11 @@ class Node:
         timeout: float = 60,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as root on the node. With ``check`` a failure is an error that says what it said."""
-        text = stdin if isinstance(stdin, str) else None
+        text, file = (stdin, subprocess.PIPE) if isinstance(stdin, str) else (None, stdin or subprocess.DEVNULL)
         with subprocess.Popen(
             [*self._entering(), *argv],
             text=True,
-            stdin=subprocess.PIPE if text else stdin or subprocess.DEVNULL,
+            stdin=file,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),

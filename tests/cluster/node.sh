@@ -1,11 +1,11 @@
 #!/bin/bash
 # The boot of a Kubernetes node, as PID 1 of its own PID, mount, UTS, IPC, network and cgroup namespaces.
-#   node.sh enter DISK NAME   joins the node's control groups, then goes into the namespaces
-#   node.sh root DISK NAME    builds the node's file system tree and goes into it
-#   node.sh boot DISK NAME    reaps whatever ends
-# DISK is seen under the same path inside. NAME is the host name, and that of its control groups.
+#   node.sh enter DISK NAME PROGRAMS   joins the node's control groups, then goes into the namespaces
+#   node.sh root DISK NAME PROGRAMS    builds the node's file system tree and goes into it
+#   node.sh boot DISK NAME PROGRAMS    reaps whatever ends
+# DISK and PROGRAMS are seen under the same paths inside. NAME is the host name, and that of its control groups.
 set -eu
-stage=$1 disk=$2 name=$3
+stage=$1 disk=$2 name=$3 programs=$4
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 
 if [ "$stage" = enter ]; then
@@ -13,7 +13,7 @@ if [ "$stage" = enter ]; then
         if [ -e "$processes" ]; then echo $$ >"$processes"; fi
     done
     exec unshare --cgroup --mount --propagation private --pid --uts --ipc --fork --kill-child \
-        /bin/bash "$disk/node.sh" root "$disk" "$name"
+        /bin/bash "$disk/node.sh" root "$disk" "$name" "$programs"
 fi
 
 # Control groups: what the node sees as the root is its own group. $1 is where they are seen.
@@ -63,13 +63,16 @@ if [ "$stage" = root ]; then
     mount_groups "$new/sys/fs/cgroup"
     mount --bind /dev "$new/dev"
     mount --bind /dev/pts "$new/dev/pts"
-    for volatile in /run /tmp /dev/shm /mnt /home /srv; do
+    for volatile in /run /tmp /dev/shm /mnt /srv; do
         [ -d "$new$volatile" ] && mount -t tmpfs -o mode=0755 node "$new$volatile"
     done
     chmod 1777 "$new/tmp" "$new/dev/shm"
     mkdir -p "$new/run/lock"
-    below=$(findmnt --noheadings --first-only --output TARGET --target "$disk")
-    [ "$below" = / ] || [ -d "$new$disk" ] || mount --bind "$below" "$new$below"
+    # Only the machine's root file system is in the tree so far: others are bound where they are needed.
+    for needed in "$disk" "$programs"; do
+        below=$(findmnt --noheadings --first-only --output TARGET --target "$needed")
+        [ "$below" = / ] || [ -d "$new$needed" ] || mount --bind "$below" "$new$below"
+    done
     mkdir -p "$new$disk"
     mount --bind "$disk" "$new$disk"
     for layered in etc var opt; do
@@ -83,7 +86,7 @@ if [ "$stage" = root ]; then
     cd "$new"
     pivot_root . .
     umount --lazy .
-    exec /bin/bash "$disk/node.sh" boot "$disk" "$name"
+    exec /bin/bash "$disk/node.sh" boot "$disk" "$name" "$programs"
 fi
 
 cd /
