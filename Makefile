@@ -19,10 +19,10 @@ SOURCES := pyproject.toml hatch_build.py $(wildcard proto/csi/api/*.proto)
 ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
-.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools kubernetes
+.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools kubernetes cluster cluster-down
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from birth to death (root)
 	@$(AS_ROOT) $(PY) -m tests.demo
@@ -69,6 +69,16 @@ sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 
 bench: $(APT) $(DEV) ## The figures, as ratios to a hand-written shell (root)
 	$(AS_ROOT) $(PY) -m benchmarks
+
+cluster: $(APT_CLUSTER) $(DEV) kubernetes ## Kubernetes on this machine, one node: python -m tests.cluster --help (root)
+	@$(AS_ROOT) $(PY) -m tests.cluster up
+
+cluster-down: $(DEV) ## Remove it
+	@$(AS_ROOT) $(PY) -m tests.cluster down
+
+.PHONY: cluster-test
+cluster-test: $(APT_CLUSTER) $(DEV) kubernetes ## Tests of the API server and the node that the other tests use (root)
+	$(AS_ROOT) $(BIN)/pytest tests/cluster
 
 install: $(VENV) ## gluster-csi into .venv, for development
 
