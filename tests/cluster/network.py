@@ -29,6 +29,11 @@ def lab_link_name(instance: str) -> str:
     return f"gcl-{instance}"
 
 
+def names(instance: str) -> tuple[str, str, str]:
+    """Everything of an instance that has a name on this machine."""
+    return namespace_name(instance), link_name(instance), lab_link_name(instance)
+
+
 def make_network(instance: str) -> IPv4Network:
     """The namespace, and a cable to it with the first address of a /24 that nobody uses; the subnet.
 

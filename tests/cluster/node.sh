@@ -9,9 +9,18 @@ stage=$1 disk=$2 name=$3 programs=$4
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 
 if [ "$stage" = enter ]; then
+    joined=
     for processes in /sys/fs/cgroup/"$name"/cgroup.procs /sys/fs/cgroup/*/"$name"/cgroup.procs; do
-        if [ -e "$processes" ]; then echo $$ >"$processes"; fi
+        if [ -e "$processes" ]; then
+            echo $$ >"$processes"
+            joined=yes
+        fi
     done
+    # A node that is in no group of its own would never be found again.
+    if [ -z "$joined" ]; then
+        echo "the control groups $name are not there" >&2
+        exit 1
+    fi
     exec unshare --cgroup --mount --propagation private --pid --uts --ipc --fork --kill-child \
         /bin/bash "$disk/node.sh" root "$disk" "$name" "$programs"
 fi

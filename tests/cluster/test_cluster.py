@@ -157,9 +157,16 @@ def test_a_killed_up_is_cleared_by_down(seconds: float, tmp_path: Path) -> None:
     before = machine()
     instance = f"k{os.getpid() % 0xFFFFFF:x}"
     cluster = Cluster(instance, tmp_path)
-    script = f"from tests.cluster.cluster import Cluster\nfrom pathlib import Path\nCluster({instance!r}, Path({str(tmp_path)!r})).up()"
+    script = "\n".join(
+        (
+            "import sys",
+            "from pathlib import Path",
+            "from tests.cluster.cluster import Cluster",
+            "Cluster(sys.argv[1], Path(sys.argv[2])).up()",
+        )
+    )
     try:
-        with subprocess.Popen([sys.executable, "-c", script]) as up:
+        with subprocess.Popen([sys.executable, "-c", script, instance, tmp_path]) as up:
             wait_for("the first trace of it", lambda: bool(cluster.leftovers()), 20)
             time.sleep(seconds)
             assert alive(up.pid)
