@@ -20,7 +20,7 @@ from tests.cluster.credentials import Credentials, make_credentials
 from tests.cluster.node import Node, remove_disk
 from tests.cluster.processes import API_SERVICE, Endpoints
 from tests.lab.pool import Lab
-from tests.lab.system import LabError, alive, ancestors, command_line, locked, missing, wait_for
+from tests.lab.system import LabError, alive, command_line, locked, missing, wait_for
 from tests.lab.system import processes as system_processes
 
 _INSTANCE = re.compile(r"[a-z0-9]{1,8}")
@@ -191,13 +191,14 @@ class Cluster:
         self._pointer.unlink(missing_ok=True)
 
     def _no_stragglers(self) -> bool:
-        tools = ("ip", "gcc", "cc1", "as", "collect2", "ld", "nsenter", "bash", "sh")
+        tools = ("ip", "gcc", "cc1", "as", "collect2", "ld", "nsenter")
+        script = str(self.directory / "node.sh")
         own, inside = network.names(self.instance), f"{self.directory}/"
         members = groups.members(self.instance)
         for pid in system_processes():
             program, *words = command_line(pid) or [""]
-            names_us = any(word in own or inside in word for word in words)
-            if names_us and os.path.basename(program) in tools and pid not in members and pid not in ancestors():
+            names_us = any(word in own or inside in word for word in words) and os.path.basename(program) in tools
+            if (names_us or script in words) and pid not in members:
                 return False
         return True
 

@@ -121,15 +121,6 @@ def parent(pid: int) -> int:
         return 0
 
 
-def ancestors() -> set[int]:
-    """Of this process, itself among them."""
-    found = {os.getpid()}
-    pid = os.getpid()
-    while pid := parent(pid):
-        found.add(pid)
-    return found
-
-
 def children(pid: int) -> list[int]:
     return [other for other in processes() if parent(other) == pid]
 
