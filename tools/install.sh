@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the make targets need on a bare Debian 12, all of it below this directory except the packages:
-#   tools/install.sh apt | apt-cluster | venv | venv-dev | sanity | kubernetes
-# The binaries of Kubernetes are the exception: half an hour of compiling is kept outside the checkout, see build_kubernetes.
+#   tools/install.sh apt | apt-cluster | venv | venv-dev | sanity | kubernetes | chart
+# The exceptions are kubernetes and chart: half an hour of compiling is kept outside the checkout.
 # The Makefile calls it only when the stamp of a step is missing or older than what the step was made from.
 set -eu
 cd "$(dirname "$0")/.."
@@ -104,6 +104,27 @@ build_kubernetes() {
     rm -rf "$home/build" "$tools/go"
 }
 
+# What renders and checks the chart, each in its version, kept outside the checkout as the binaries of Kubernetes are.
+build_chart_tools() {
+    home=${GLUSTER_CSI_CACHE:-$HOME/.cache/gluster-csi}/chart
+    mkdir -p "$home/build"
+    exec 9>"$home/lock"
+    flock 9
+    go=
+    for module in helm.sh/helm/v4/cmd/helm@v4.3.1 github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0; do
+        package=${module%@*}
+        name=${package##*/}
+        version=${module#*@}
+        if [ -x "$home/$name-$version" ]; then continue; fi
+        go=${go:-$(go_command)}
+        say "go install $name $version (two minutes)"
+        GOPATH="$home/build" GOCACHE="$home/build/cache" GOBIN="$home/build/bin" GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0 \
+            quietly "$go" install ${GO_BUILD_FLAGS-} -trimpath -ldflags '-s -w' "$module"
+        mv "$home/build/bin/$name" "$home/$name-$version"
+    done
+    rm -rf "$home/build" "$tools/go"
+}
+
 case ${1-} in
 apt)
     # shellcheck disable=SC2086
@@ -134,8 +155,11 @@ sanity)
 kubernetes)
     build_kubernetes
     ;;
+chart)
+    build_chart_tools
+    ;;
 *)
-    echo "usage: $0 apt | apt-cluster | venv | venv-dev | sanity | kubernetes" >&2
+    echo "usage: $0 apt | apt-cluster | venv | venv-dev | sanity | kubernetes | chart" >&2
     exit 2
     ;;
 esac
