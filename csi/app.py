@@ -25,8 +25,10 @@ from csi.core.placement import Limits
 from csi.driver import admin, server
 from csi.driver.admin import AdminService
 from csi.driver.controller import ControllerService
+from csi.driver.health import HealthPort
 from csi.driver.identity import IdentityService
 from csi.driver.node import NodeService
+from csi.driver.registration import Registration
 from csi.gluster.adapter import GlusterCli, GlusterSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.ssh import SshRunner, SshSettings
@@ -140,6 +142,11 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
         edge = server.Server(settings.endpoint)
         identity = IdentityService(settings.driver_name, __version__)
         edge.add_identity(identity)
+        if settings.health.listen:
+            conditions = {"serving": lambda: edge.serving, "acting": lambda: identity.ready}
+            health = HealthPort(settings.health.listen, conditions)
+            await health.start()
+            stack.push_async_callback(health.stop)
         if role.controls:
             core = wire(outside or reach(settings), settings)
             await open_core(core, stack, settings)
@@ -155,6 +162,10 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
         await edge.start()
         stack.push_async_callback(edge.stop, settings.shutdown.grace)
         identity.ready = True
+        if role.mounts and settings.node.registration_dir is not None:
+            registration = _registration(settings, settings.node.registration_dir)
+            await registration.start()
+            stack.push_async_callback(registration.stop)
         _log.info("serving", role=role.value, endpoint=settings.endpoint, driver=settings.driver_name)
         await stop.wait()
         _log.info("stopping", grace=settings.shutdown.grace)
@@ -197,6 +208,11 @@ async def load_topology(settings: Settings, file: Path) -> AsyncIterator[Progres
         stack.push_async_callback(core.outside.gluster.close)
         async for progress in core.topology.load(topologyfile.parse(document)):
             yield progress
+
+
+def _registration(settings: Settings, directory: Path) -> Registration:
+    endpoint = settings.node.kubelet_socket or settings.endpoint.removeprefix("unix://")
+    return Registration(directory, settings.driver_name, str(endpoint))
 
 
 def _publisher(settings: Settings) -> Publisher:

@@ -47,12 +47,13 @@ def _absolute(path: Path) -> Path:
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+OptionalPath = Annotated[AbsolutePath | None, BeforeValidator(lambda path: None if path == "" else path)]
 
 
 def _listen(listen: str) -> str:
     host, colon, port = listen.rpartition(":")
     if listen and not (colon and port.isascii() and port.isdecimal() and int(port) < 65536 and " " not in host):
-        raise ValueError("HOST:PORT, :PORT, or nothing for no metrics")
+        raise ValueError("HOST:PORT, :PORT, or nothing")
     return listen
 
 
@@ -79,6 +80,13 @@ class Metrics(Section):
         default="127.0.0.1:9080",
         description="HOST:PORT or :PORT of the Prometheus metrics; empty: none. They need no password, so only this "
         "machine by default.",
+    )
+
+
+class Health(Section):
+    listen: Annotated[str, AfterValidator(_listen)] = Field(
+        default="",
+        description="HOST:PORT or :PORT of gRPC health for a kubelet's probes; empty: none. The socket has it always.",
     )
 
 
@@ -179,6 +187,14 @@ class Node(Section):
         description="Seconds until a mount that does not answer is given up; longer than a vanished host stalls it.",
     )
     log_dir: AbsolutePath = Field(default=Path("/var/log/gluster-csi"), description="Where the logs of the mounts go.")
+    registration_dir: OptionalPath = Field(
+        default=None,
+        description="The kubelet's plugins_registry, where the node plug-in makes itself known; empty: it does not.",
+    )
+    kubelet_socket: OptionalPath = Field(
+        default=None,
+        description="The path of the CSI socket as the kubelet sees it; empty: that of the endpoint.",
+    )
 
 
 class Shutdown(Section):
@@ -221,6 +237,7 @@ class Settings(Section):
     state: State = Field(default_factory=State)
     log: Log = Field(default_factory=Log)
     metrics: Metrics = Field(default_factory=Metrics)
+    health: Health = Field(default_factory=Health)
     ssh: Ssh = Field(default_factory=Ssh)
     hosts: Hosts = Field(default_factory=Hosts)
     gluster: GlusterCommands = Field(default_factory=GlusterCommands)

@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from csi.api import admin_pb2_grpc, csi_pb2_grpc
+from csi.api import admin_pb2_grpc, csi_pb2_grpc, pluginregistration_pb2_grpc
 from csi.core.errors import ConfigInvalid, Unavailable
 from csi.driver.calls import Calls
 
@@ -28,6 +28,7 @@ class Server:
     def __init__(self, endpoint: str) -> None:
         """Raises: ConfigInvalid for an endpoint that can't be one."""
         self._path = _socket_path(endpoint)
+        self.serving = False
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(interceptors=[Calls()])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -44,6 +45,9 @@ class Server:
     def add_admin(self, service: admin_pb2_grpc.AdminServicer) -> None:
         admin_pb2_grpc.add_AdminServicer_to_server(service, self._server)
 
+    def add_registration(self, service: pluginregistration_pb2_grpc.RegistrationServicer) -> None:
+        pluginregistration_pb2_grpc.add_RegistrationServicer_to_server(service, self._server)
+
     async def start(self) -> None:
         """Raises: Unavailable if the socket can't be had."""
         await _check_free(self._path)
@@ -57,9 +61,11 @@ class Server:
             os.umask(before)
         await self._server.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self.serving = True
 
     async def stop(self, grace: float) -> None:
         """Take no new calls, give those that run ``grace`` seconds, and remove the socket."""
+        self.serving = False
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
 

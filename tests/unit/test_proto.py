@@ -16,7 +16,7 @@ from google.protobuf.descriptor_pb2 import (
 from grpc_tools import protoc
 
 ROOT = Path(__file__).parents[2]
-PUBLISHED = ROOT / "tests" / "proto" / "csi-v1.binpb"
+PUBLISHED = ROOT / "tests" / "proto"
 
 
 def compiled(file: str, directory: Path, proto: Path = ROOT / "proto") -> FileDescriptorProto:
@@ -28,8 +28,8 @@ def compiled(file: str, directory: Path, proto: Path = ROOT / "proto") -> FileDe
     return only
 
 
-def published() -> FileDescriptorProto:
-    (only,) = FileDescriptorSet.FromString(PUBLISHED.read_bytes()).file
+def published(name: str = "csi-v1") -> FileDescriptorProto:
+    (only,) = FileDescriptorSet.FromString((PUBLISHED / f"{name}.binpb").read_bytes()).file
     return only
 
 
@@ -88,6 +88,13 @@ def test_the_stubs_are_of_this_contract() -> None:
             field.ClearField("json_name")
     assert differences(loaded, expected) == ""
     assert csi_pb2.DESCRIPTOR.name == "csi/api/csi.proto"
+
+
+def test_plugin_registration_is_the_published_contract(tmp_path: Path) -> None:
+    """The descriptor is that of k8s.io/kubelet v0.36.3."""
+    theirs = published("pluginregistration-v1")
+    assert [m.name for m in theirs.service[0].method] == ["GetInfo", "NotifyRegistrationStatus"]
+    assert differences(compiled("csi/api/pluginregistration.proto", tmp_path), theirs) == ""
 
 
 def test_the_admin_contract_is_not_in_the_way_of_csi(tmp_path: Path) -> None:
