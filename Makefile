@@ -4,10 +4,13 @@ PY := .venv/bin/python
 BIN := .venv/bin
 STAMPS := .tools/stamps
 # What touches namespaces, mounts and loop devices. Everything else runs as who you are.
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI)
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI,GLUSTER_CSI_CACHE)
+# What takes long to make and depends on versions alone, outside the checkout. Said once: root's home is another.
+export GLUSTER_CSI_CACHE ?= $(HOME)/.cache/gluster-csi
 
 APT := $(STAMPS)/apt
 VENV := $(STAMPS)/venv
+APT_CLUSTER := $(STAMPS)/apt-cluster
 DEV := $(STAMPS)/venv-dev
 SANITY := .tools/bin/csi-sanity
 # An editable install is made anew when its dependencies or the wire contract change.
@@ -19,9 +22,10 @@ ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
 .PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools chart manifests
+.PHONY: kubernetes cluster cluster-down
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from birth to death (root)
 	@$(AS_ROOT) $(PY) -m tests.demo
@@ -77,15 +81,31 @@ manifests: $(DEV) ## Make the chart's copies of deploy/crds, and the kustomize b
 bench: $(APT) $(DEV) ## The figures, as ratios to a hand-written shell (root)
 	$(AS_ROOT) $(PY) -m benchmarks
 
+cluster: $(APT_CLUSTER) $(DEV) kubernetes ## Kubernetes on this machine, one node: python -m tests.cluster --help (root)
+	@$(AS_ROOT) $(PY) -m tests.cluster up
+
+cluster-down: $(DEV) ## Remove it
+	@$(AS_ROOT) $(PY) -m tests.cluster down
+
+.PHONY: cluster-test
+cluster-test: $(APT_CLUSTER) $(DEV) kubernetes ## Tests of the API server and the node that the other tests use (root)
+	$(AS_ROOT) $(BIN)/pytest tests/cluster
+
 install: $(VENV) ## gluster-csi into .venv, for development
 
 tools: $(APT) $(DEV) $(SANITY) ## Everything that the other targets install
+
+kubernetes: ## Build Kubernetes and its sidecars into the cache, what is missing (20 minutes on 2 cores)
+	@tools/install.sh kubernetes
 
 $(STAMPS):
 	@mkdir -p $@
 
 $(APT): tools/install.sh | $(STAMPS)
 	@tools/install.sh apt && touch $@
+
+$(APT_CLUSTER): tools/install.sh | $(STAMPS)
+	@tools/install.sh apt-cluster && touch $(APT) $@
 
 $(VENV): $(SOURCES) | $(STAMPS)
 	@tools/install.sh venv && touch $@

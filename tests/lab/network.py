@@ -29,14 +29,14 @@ def make_bridge(instance: str) -> ipaddress.IPv4Network:
     """A bridge with the first address of a /24 that nobody uses; the subnet."""
     name = bridge_name(instance)
     with locked("subnet"):  # two labs that come up at once must not choose the same
-        subnet = _free_subnet(instance)
+        subnet = free_subnet(instance)
         call("ip", "link", "add", name, "type", "bridge", "forward_delay", "0")
         call("ip", "addr", "add", f"{subnet[1]}/24", "dev", name)
         call("ip", "link", "set", name, "up")
     return subnet
 
 
-def _free_subnet(instance: str) -> ipaddress.IPv4Network:
+def free_subnet(instance: str) -> ipaddress.IPv4Network:
     used = [ipaddress.ip_network("10.96.0.0/12"), ipaddress.ip_network("10.244.0.0/16")]  # Kubernetes services, pods
     for route in json.loads(call("ip", "-json", "-4", "route", "show", "table", "all") or "[]"):
         with contextlib.suppress(ValueError):  # "default", and types without a destination
