@@ -21,7 +21,8 @@ SOURCES := pyproject.toml hatch_build.py $(wildcard proto/csi/api/*.proto)
 ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
-.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools kubernetes cluster cluster-down
+.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools chart manifests
+.PHONY: kubernetes cluster cluster-down
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -68,6 +69,14 @@ lab: $(APT) $(DEV) ## Tests on a real pool of GlusterFS hosts in namespaces (roo
 
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity
+
+chart: $(DEV) ## The chart: lint, schemas of Kubernetes, rights, and that the kustomize base is made from it
+	@tools/install.sh chart
+	$(BIN)/pytest tests/chart
+
+manifests: $(DEV) ## Make the chart's copies of deploy/crds, and the kustomize base from the chart
+	@tools/install.sh chart
+	$(PY) tools/manifests.py
 
 bench: $(APT) $(DEV) ## The figures, as ratios to a hand-written shell (root)
 	$(AS_ROOT) $(PY) -m benchmarks

@@ -36,9 +36,14 @@ from csi.core.model import (
     Volume,
     VolumeSpec,
 )
+from csi.kubernetes.api import KubernetesApi
 from csi.ports import Change, Put, Remove, Store
+from csi.store.kube import KubeStore
+from csi.store.kube.writes import repairs
 from csi.store.memory import MemoryStore
 from csi.store.sqlite import SqliteStore
+from tests.api_double import ApiDouble, Server
+from tests.custom_resources import wipe
 
 CLUSTER = Cluster(ClusterId("c" * 32))
 HOSTS = tuple(
@@ -74,11 +79,21 @@ async def put(store: Store, *records: Record) -> Inventory:
 Maker = Callable[[], Store]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "kube over a double", "kube"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
     """Makes store after store on the same state."""
-    memory = MemoryStore()
-    return (lambda: memory) if request.param == "memory" else (lambda: SqliteStore(tmp_path / "state.db"))
+    match request.param:
+        case "memory":
+            memory = MemoryStore()
+            return lambda: memory
+        case "sqlite":
+            return lambda: SqliteStore(tmp_path / "state.db")
+        case "kube over a double":
+            server = Server()
+            return lambda: KubeStore(ApiDouble(server))
+    kubeconfig = str(request.getfixturevalue("custom_resources"))
+    asyncio.run(wipe(kubeconfig))
+    return lambda: KubeStore(KubernetesApi(kubeconfig))
 
 
 @pytest.fixture
@@ -365,38 +380,50 @@ async def outcome(store: Store, changes: list[Change]) -> type[DriverError] | In
 @settings(max_examples=40, deadline=None)
 @given(steps=CHANGES)
 def test_memory_and_sqlite_say_the_same(steps: list[tuple[list[tuple[bool, int]], int]]) -> None:
-    asyncio.run(_compare(steps))
-
-
-async def _compare(steps: list[tuple[list[tuple[bool, int]], int]]) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "state.db"
-        memory, sqlite = MemoryStore(), SqliteStore(path)
-        await memory.open()
-        await sqlite.open()
-        try:
-            for part in ((), tuple((True, i) for i in range(len(TOPOLOGY)))):
-                await _step(memory, sqlite, list(part), 0)
-            for picks, off in steps:
-                await _step(memory, sqlite, picks, off)
-        finally:
-            await sqlite.close()
-        again = SqliteStore(path)
-        await again.open()
-        try:
-            assert again.inventory == memory.inventory
-        finally:
-            await again.close()
+        asyncio.run(_compare(steps, lambda: SqliteStore(path)))
 
 
-async def _step(memory: Store, sqlite: Store, picks: list[tuple[bool, int]], off: int) -> None:
+@settings(max_examples=40, deadline=None)
+@given(steps=CHANGES)
+def test_memory_and_custom_resources_say_the_same(steps: list[tuple[list[tuple[bool, int]], int]]) -> None:
+    server = Server()
+    asyncio.run(_compare(steps, lambda: KubeStore(ApiDouble(server)), repairs_pairs=True))
+
+
+async def _compare(
+    steps: list[tuple[list[tuple[bool, int]], int]], make: Maker, *, repairs_pairs: bool = False
+) -> None:
+    """``repairs_pairs``: the store takes a volume beside its creation for a commit that was cut short."""
+    memory, other = MemoryStore(), make()
+    await memory.open()
+    await other.open()
+    try:
+        for part in ((), tuple((True, i) for i in range(len(TOPOLOGY)))):
+            await _step(memory, other, list(part), 0)
+        for picks, off in steps:
+            await _step(memory, other, picks, off)
+    finally:
+        await other.close()
+    if repairs_pairs:
+        await memory.commit(repairs(memory.inventory))
+    again = make()
+    await again.open()
+    try:
+        assert again.inventory == memory.inventory
+    finally:
+        await again.close()
+
+
+async def _step(memory: Store, other: Store, picks: list[tuple[bool, int]], off: int) -> None:
     changes: list[Change] = []
     for is_put, index in picks:
         stored = memory.inventory.find(POOL[index])
         record = replace(POOL[index], version=(stored.version if stored else 0) + off)
         changes.append(Put(record) if is_put else Remove(record))
     said = await outcome(memory, changes)
-    assert await outcome(sqlite, changes) == said
-    assert sqlite.inventory == memory.inventory
+    assert await outcome(other, changes) == said
+    assert other.inventory == memory.inventory

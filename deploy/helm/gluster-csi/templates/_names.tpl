@@ -31,6 +31,8 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{- define "gluster-csi.scheduling" -}}
 {{- $root := index . 0 -}}
 {{- $part := index . 1 -}}
+# Variables named after services would look like settings.
+enableServiceLinks: false
 {{- with $part.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}

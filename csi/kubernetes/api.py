@@ -1,0 +1,170 @@
+"""The Kubernetes API server as this program speaks to it: JSON documents by path, and streams of changes.
+
+The client's classes for each kind are passed over. They would cost a creation more than all the rest, and custom
+resources have none; what the client gives is the way there (kubeconfig, TLS, tokens that change, proxies).
+
+Nothing is repeated in here. A request without an answer may have been carried out, and only its caller knows how to
+find that out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+from kubernetes.aio import client, config
+from kubernetes.aio.config import ConfigException
+
+from csi.core.errors import DriverError, StateUnusable
+
+Document = dict[str, Any]
+Body = Document | list[Document]
+
+_TOKEN = "BearerToken"  # noqa: S105 - what the client calls the entry
+_CHUNK = 1 << 16
+
+
+class ApiUnreachable(DriverError):
+    """The API server did not answer: whether it acted is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``status`` is that of HTTP, ``body`` what came with it."""
+
+    status: int
+    body: bytes
+
+    @property
+    def good(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def reason(self) -> str:
+        """What the server says of a refusal, in one line."""
+        try:
+            return _DECODER.decode(self.body).message or f"status {self.status}"
+        except msgspec.MsgspecError:
+            return f"status {self.status}"
+
+
+class _Refusal(msgspec.Struct):
+    message: str = ""
+
+
+_DECODER = msgspec.json.Decoder(_Refusal)
+
+
+class Api(Protocol):
+    """What the adapters need of an API server. The tests' double and the real one pass one contract suite."""
+
+    async def request(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Body | None = None
+    ) -> Answer:
+        """The body of a PATCH is a JSON patch.
+
+        Raises: ApiUnreachable if no answer came, whatever the server did.
+        """
+
+    def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """The events of a watch, a JSON document each, until the server ends it.
+
+        Raises: ApiUnreachable when the connection breaks; WatchRefused for any other answer than a stream.
+        """
+
+    async def close(self) -> None: ...
+
+
+class WatchRefused(DriverError):
+    """The server answered a watch with a status; 410 means that its version is too old."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"the API server refused a watch: {answer.reason}")
+        self.status = answer.status
+
+
+class KubernetesApi:
+    """Implements ``Api`` over ``kubernetes.aio``. ``timeout``: seconds for a request."""
+
+    def __init__(self, kubeconfig: str, timeout: float = 10.0) -> None:
+        self._kubeconfig = kubeconfig
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._client: client.ApiClient | None = None
+        self._connecting = asyncio.Lock()
+
+    async def request(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Body | None = None
+    ) -> Answer:
+        try:
+            response = await self._send(method, path, query, body, self._timeout)
+            async with response:
+                return Answer(response.status, await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiUnreachable(f"the API server does not answer ({_told(error)})") from error
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        # Bookmarks come every minute, so a stream that is silent for longer is dead, whatever TCP believes.
+        patience = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.total, sock_read=150)
+        try:
+            response = await self._send("GET", path, {**query, "watch": "1"}, None, patience)
+            async with response:
+                if response.status != 200:
+                    raise WatchRefused(Answer(response.status, await response.read()))
+                pending = b""
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    *lines, pending = (pending + chunk).split(b"\n")
+                    for line in lines:
+                        yield line
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiUnreachable(f"the watch of {path} broke ({_told(error)})") from error
+
+    async def close(self) -> None:
+        connected, self._client = self._client, None
+        if connected is not None:
+            await connected.close()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Body | None,
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        connected = self._client or await self._connect()
+        headers = {"Accept": "application/json", "User-Agent": "gluster-csi"}
+        if method == "PATCH":
+            headers["Content-Type"] = "application/json-patch+json"
+        await connected.update_params_for_auth(headers, [], [_TOKEN], path, method, body)
+        url = connected.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        sent = await connected.rest_client.request(method, url, headers, body, _request_timeout=timeout)
+        response: aiohttp.ClientResponse = sent.response
+        return response
+
+    async def _connect(self) -> client.ApiClient:
+        async with self._connecting:
+            if self._client is None:
+                settings = client.Configuration()
+                settings.retries = None
+                try:
+                    if self._kubeconfig:
+                        await config.load_kube_config(self._kubeconfig, client_configuration=settings)
+                    else:
+                        config.load_incluster_config(settings)
+                except (ConfigException, OSError) as error:
+                    where = self._kubeconfig or "the pod's service account"
+                    raise StateUnusable(
+                        f"{where} does not tell how to reach the API server ({error}): "
+                        "set kubernetes.kubeconfig, or run in a pod with a service account token"
+                    ) from error
+                self._client = client.ApiClient(settings)
+            return self._client
+
+
+def _told(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,132 @@
+"""All records at one moment, read from the API server.
+
+Every kind is listed at one and the same version of the store behind the API server, in pages, so the whole is as
+consistent as a transaction, also while another controller still writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from csi.core.errors import StateUnusable
+from csi.core.inventory import Inventory
+from csi.core.model import Brick, Device, Host, Record, Volume
+from csi.kubernetes.api import Answer, Api, ApiUnreachable
+from csi.store.guard import held_bricks
+from csi.store.kube import resources
+from csi.store.kube.kinds import GROUP, KINDS, Kind
+
+Key = tuple[type[Record], str]
+
+_PAGE = 500
+_PAGES = msgspec.json.Decoder(resources.Page)
+_RESTORE = "restore the resources with `gluster-csi state import`, or correct this one"
+
+# Too old for the server's memory of versions, or too new for its cache yet: at another try it may pass.
+_PASSING = {410, 429, 500, 503, 504}
+_TRIES = 5
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """``revisions``: the resource version of each record. ``revision``: of the whole, where watches go on from."""
+
+    revision: int
+    records: list[Record] = field(default_factory=list)
+    revisions: dict[Key, int] = field(default_factory=dict)
+
+
+class Passing(Exception):
+    """At another try the server may give the list."""
+
+
+async def load(api: Api) -> Snapshot:
+    """Raises: StateUnusable."""
+    trouble = "it gave no consistent list"
+    for number in range(_TRIES):
+        if number:
+            await asyncio.sleep(0.2 * 2**number)
+        try:
+            return await _load(api)
+        except (Passing, ApiUnreachable) as error:
+            trouble = str(error)
+    raise StateUnusable(f"state in custom resources: {trouble}: see to it that the API server is up and reachable")
+
+
+async def _load(api: Api) -> Snapshot:
+    first = _page(await api.request("GET", KINDS[0].path, {"limit": "1"}), KINDS[0])
+    snapshot = Snapshot(int(first.metadata.resourceVersion))
+    for kind in KINDS:
+        async for found in listed(api, kind, snapshot.revision):
+            try:
+                record = resources.record(kind, found)
+            except ValueError as error:
+                raise StateUnusable(
+                    f"{kind.name}/{found.metadata.name} cannot be read ({error}): {_RESTORE}"
+                ) from error
+            if record is not None:
+                snapshot.records.append(record)
+                snapshot.revisions[type(record), record.id] = found.revision
+    return snapshot
+
+
+async def listed(api: Api, kind: Kind, revision: int) -> AsyncIterator[resources.Resource]:
+    """All resources of a kind as they were at ``revision``."""
+    query = {"limit": str(_PAGE), "resourceVersion": str(revision), "resourceVersionMatch": "Exact"}
+    while True:
+        page = _page(await api.request("GET", kind.path, query), kind)
+        for found in page.items:
+            yield found
+        if not page.metadata.continue_:
+            return
+        query = {"limit": str(_PAGE), "continue": page.metadata.continue_}
+
+
+async def present_revision(api: Api, kind: Kind) -> int:
+    return int(_page(await api.request("GET", kind.path, {"limit": "1"}), kind).metadata.resourceVersion)
+
+
+def check(inventory: Inventory) -> None:
+    """Whether everything that is referred to is there. Raises: StateUnusable."""
+    for record in inventory.records():
+        if (missing := _missing(record, inventory)) is not None:
+            raise StateUnusable(
+                f"{type(record).__name__.lower()} {record.id} refers to {missing}, which is not there: {_RESTORE}"
+            )
+
+
+def _missing(record: Record, inventory: Inventory) -> str | None:
+    match record:
+        case Host(cluster_id=cluster) | Volume(cluster_id=cluster) if cluster not in inventory.clusters:
+            return f"cluster {cluster}"
+        case Device(host_id=host) if host not in inventory.hosts:
+            return f"host {host}"
+        case _:
+            lost: list[Brick] = [b for b in held_bricks(record) if b.device_id not in inventory.devices]
+            return f"device {lost[0].device_id}" if lost else None
+
+
+def _page(answer: Answer, kind: Kind) -> resources.Page:
+    if answer.good:
+        return _PAGES.decode(answer.body)
+    if answer.status in _PASSING:
+        raise Passing(answer.reason)
+    raise refused(answer, kind)
+
+
+def refused(answer: Answer, kind: Kind) -> StateUnusable:
+    """The error for an answer that another try would not change."""
+    match answer.status:
+        case 404:
+            remedy = f"install the definitions of {GROUP} (deploy/crds)"
+        case 401 | 403:
+            remedy = f"give the controller's service account all verbs on {kind.plural}.{GROUP} and their status"
+        case 422 | 400:
+            remedy = "install the definitions (deploy/crds) that belong to this release"
+        case _:
+            remedy = "see the log of the API server"
+    return StateUnusable(f"state in custom resources: {kind.name}: {answer.reason}: {remedy}")

@@ -1,0 +1,49 @@
+"""Our definitions and resources on a real API server, for tests: installed, and emptied."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import yaml
+
+from csi.kubernetes.api import Api, KubernetesApi
+from csi.store.kube.kinds import KINDS
+
+CRDS = Path(__file__).parent.parent / "deploy" / "crds"
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+async def install(kubeconfig: str) -> None:
+    """The committed definitions; returns when the API server serves them."""
+    api = KubernetesApi(kubeconfig)
+    try:
+        for file in sorted(CRDS.glob("*.yaml")):
+            answer = await api.request("POST", _DEFINITIONS, None, yaml.safe_load(file.read_text()))
+            assert answer.good or answer.status == 409, f"{file.name}: {answer.reason}"
+        for kind in KINDS:
+            for _ in range(200):
+                if (await api.request("GET", kind.path)).good:
+                    break
+                await asyncio.sleep(0.1)
+            else:
+                raise AssertionError(f"{kind.name} is not served")
+    finally:
+        await api.close()
+
+
+async def wipe(kubeconfig: str) -> None:
+    api = KubernetesApi(kubeconfig)
+    try:
+        for kind in KINDS:
+            answer = await api.request("DELETE", kind.path)
+            assert answer.good, answer.reason
+    finally:
+        await api.close()
+
+
+async def stored(api: Api) -> int:
+    """How many resources of ours there are."""
+    answers = [await api.request("GET", kind.path) for kind in KINDS]
+    return sum(len(json.loads(answer.body)["items"]) for answer in answers)
