@@ -1,6 +1,7 @@
 """The composition root: the one module that knows every part, and puts them together for a role.
 
 ``serve`` runs the controller's and the node's services in one process, ``controller`` and ``node`` one of them.
+``mounts`` is the daemon that holds the GlusterFS clients for a node that may be restarted.
 """
 
 from __future__ import annotations
@@ -30,8 +31,16 @@ from csi.driver.node import NodeService
 from csi.gluster.adapter import GlusterCli, GlusterSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.ssh import SshRunner, SshSettings
+from csi.mountd.desk import Desk
+from csi.mountd.server import Server as MountServer
+from csi.mounts import blocking, directories
+from csi.mounts.detached import DetachedClients
 from csi.mounts.glusterfs import GlusterMounter
-from csi.ports import BrickBackend, Clock, Gluster, Runner, Store
+from csi.mounts.probe import Probes
+from csi.mounts.remote import RemoteClients
+from csi.mounts.servers import ServersFile
+from csi.mounts.staged import StagedFiles
+from csi.ports import BrickBackend, Clients, Clock, Gluster, Runner, Store
 from csi.service.adoption import Adoption
 from csi.service.journal import Journal
 from csi.service.operations import Operations
@@ -41,6 +50,7 @@ from csi.service.recovery import Pace, Recovery
 from csi.service.steps import Steps
 from csi.service.topology import Progress, Topology
 from csi.service.volumes import Volumes
+from csi.service.watch import Watch
 from csi.store.sqlite import SqliteStore
 
 _log = structlog.get_logger(__name__)
@@ -132,10 +142,7 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
     log.configure(settings.log.level, settings.log.format)
     for warning in settings.warnings:
         _log.warning(warning)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = _stop_signal()
     async with AsyncExitStack() as stack:
         edge = server.Server(settings.endpoint)
         identity = IdentityService(settings.driver_name, __version__)
@@ -148,7 +155,10 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
             stack.callback(metrics.watch(core.outside.store, core.operations))
         if role.mounts:
             publisher = _publisher(settings)
+            await publisher.resume()
             stack.push_async_callback(publisher.stop, settings.shutdown.grace)
+            watch = Watch(publisher, SystemClock(), settings.node.watch_interval)
+            stack.push_async_callback(_ended, asyncio.create_task(watch.run(), name="watch"))
             edge.add_node(NodeService(publisher, settings.node_id))
         if settings.metrics.listen:
             stack.callback(metrics.serve(settings.metrics.listen))
@@ -174,11 +184,30 @@ async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> No
             (_log.error if progress.failed else _log.info)("topology", line=progress.line)
     recovering = asyncio.create_task(core.recovery.run(), name="recovery")
 
-    async def end_recovery() -> None:
-        recovering.cancel()
-        await asyncio.gather(recovering, return_exceptions=True)
+    stack.push_async_callback(_ended, recovering)
 
-    stack.push_async_callback(end_recovery)
+
+async def run_mounts(settings: Settings) -> None:
+    """Hold GlusterFS clients until SIGTERM or SIGINT; they live on.
+
+    Raises: Unavailable (the socket can't be had).
+    """
+    log.configure(settings.log.level, settings.log.format)
+    stop = _stop_signal()
+    probes = Probes(settings.node.stat_timeout)
+    clients = DetachedClients(settings.node.log_dir, probes, settings.node.mount_timeout)
+
+    async def resolve(target: str) -> str:
+        return await blocking.promptly(lambda: directories.resolve(target), settings.node.stat_timeout)
+
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(probes.close)
+        daemon = MountServer(settings.mounts.socket, Desk(clients, settings.mounts.roots.split(":"), resolve))
+        stack.push_async_callback(daemon.stop, settings.shutdown.grace)
+        await daemon.start()
+        _log.info("serving", role="mounts", socket=settings.mounts.socket, roots=settings.mounts.roots)
+        await stop.wait()
+        _log.info("stopping", grace=settings.shutdown.grace)
 
 
 async def load_topology(settings: Settings, file: Path) -> AsyncIterator[Progress]:
@@ -200,4 +229,30 @@ async def load_topology(settings: Settings, file: Path) -> AsyncIterator[Progres
 
 
 def _publisher(settings: Settings) -> Publisher:
-    return Publisher(GlusterMounter(settings.node.log_dir, settings.node.mount_timeout, settings.node.stat_timeout))
+    node = settings.node
+    probes = Probes(node.stat_timeout)
+    clients: Clients = (
+        RemoteClients(node.mounts_socket, probes, node.mount_timeout)
+        if node.mounts_socket
+        else DetachedClients(node.log_dir, probes, node.mount_timeout)
+    )
+    return Publisher(
+        GlusterMounter(clients, probes),
+        servers=ServersFile(node.servers_cache, settings.node_id),
+        staged=StagedFiles(node.staged_dir),
+        notices=log.LoggedNotices(),
+    )
+
+
+def _stop_signal() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from csi.mounts import mountinfo
+from csi.mounts.detached import DetachedClients
 from csi.mounts.glusterfs import GlusterMounter
+from csi.mounts.probe import Probes
 from csi.mounts.simulated import Health, SimulatedMounter
-from csi.ports import Mounter, MountSource
+from csi.ports import Clients, Mounter, MountSource
 from tests.lab.pool import Lab
 
 VOLUME = "contract"
@@ -80,8 +82,12 @@ class RealWorld:
         self.root = str(directory / "mnt")
         os.mkdir(self.root)
         self.log = directory / "log"
-        self.node = GlusterMounter(self.log, mount_timeout=30, stat_timeout=timeout)
+        self.probes = Probes(timeout)
+        self.node = GlusterMounter(self._clients(), self.probes)
         self.mounter: Mounter = self.node
+
+    def _clients(self) -> Clients:
+        return DetachedClients(self.log, self.probes, mount_timeout=30)
 
     async def start(self, path: str) -> None:
         os.makedirs(path, exist_ok=True)
@@ -138,7 +144,7 @@ class GlusterWorld(RealWorld):
                 while self.pids() and time.monotonic() < deadline:
                     time.sleep(0.01)
             case Health.SILENT:
-                self.node._probes.timeout = 1.0
+                self.probes.timeout = 1.0
                 os.kill(pid, 19)
             case Health.AWAY:
                 self.lab.run("host1", ["gluster", "--mode=script", "volume", "stop", VOLUME])

@@ -293,8 +293,10 @@ async def test_the_client_that_does_not_come_up_says_why(gluster: GlusterWorld) 
 async def test_the_client_outlives_this_program_and_holds_nothing_of_it(gluster: GlusterWorld) -> None:
     path = f"{gluster.root}/s"
     code = (
-        "import asyncio, sys\nfrom csi.mounts.glusterfs import GlusterMounter\nfrom csi.ports import MountSource\n"
-        "asyncio.run(GlusterMounter(sys.argv[1], 30, 15).mount(MountSource((sys.argv[2],), sys.argv[3]), sys.argv[4]))"
+        "import asyncio, sys\nfrom csi.mounts.detached import DetachedClients\nfrom csi.mounts.probe import Probes\n"
+        "from csi.ports import MountSource\n"
+        "clients = DetachedClients(sys.argv[1], Probes(15))\n"
+        "asyncio.run(clients.start(MountSource((sys.argv[2],), sys.argv[3]), sys.argv[4]))"
     )
     os.mkdir(path)
     # The pipes end when nobody holds them any more: the client must not.
@@ -378,7 +380,7 @@ async def test_a_silent_volume_is_left_alone(gluster: GlusterWorld) -> None:
         await publisher.stage(stage)
     (pid,) = gluster.pids()
     os.kill(pid, 18)
-    gluster.node._probes.timeout = 15.0
+    gluster.probes.timeout = 15.0
     await publisher.stage(stage)
     assert gluster.pids() == [pid]
     await publisher.unstage("1", stage.staging)
