@@ -1,7 +1,6 @@
 """The composition root: the one module that knows every part, and puts them together for a role.
 
 ``serve`` runs the controller's and the node's services in one process, ``controller`` and ``node`` one of them.
-``mounts`` is the daemon that holds the GlusterFS clients for a node that may be restarted.
 """
 
 from __future__ import annotations
@@ -31,9 +30,6 @@ from csi.driver.node import NodeService
 from csi.gluster.adapter import GlusterCli, GlusterSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.ssh import SshRunner, SshSettings
-from csi.mountd.desk import Desk
-from csi.mountd.server import Server as MountServer
-from csi.mounts import blocking, directories
 from csi.mounts.detached import DetachedClients
 from csi.mounts.glusterfs import GlusterMounter
 from csi.mounts.probe import Probes
@@ -142,7 +138,10 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
     log.configure(settings.log.level, settings.log.format)
     for warning in settings.warnings:
         _log.warning(warning)
-    stop = _stop_signal()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         edge = server.Server(settings.endpoint)
         identity = IdentityService(settings.driver_name, __version__)
@@ -187,29 +186,6 @@ async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> No
     stack.push_async_callback(_ended, recovering)
 
 
-async def run_mounts(settings: Settings) -> None:
-    """Hold GlusterFS clients until SIGTERM or SIGINT; they live on.
-
-    Raises: Unavailable (the socket can't be had).
-    """
-    log.configure(settings.log.level, settings.log.format)
-    stop = _stop_signal()
-    probes = Probes(settings.node.stat_timeout)
-    clients = DetachedClients(settings.node.log_dir, probes, settings.node.mount_timeout)
-
-    async def resolve(target: str) -> str:
-        return await blocking.promptly(lambda: directories.resolve(target), settings.node.stat_timeout)
-
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(probes.close)
-        daemon = MountServer(settings.mounts.socket, Desk(clients, settings.mounts.roots.split(":"), resolve))
-        stack.push_async_callback(daemon.stop, settings.shutdown.grace)
-        await daemon.start()
-        _log.info("serving", role="mounts", socket=settings.mounts.socket, roots=settings.mounts.roots)
-        await stop.wait()
-        _log.info("stopping", grace=settings.shutdown.grace)
-
-
 async def load_topology(settings: Settings, file: Path) -> AsyncIterator[Progress]:
     """Through the driver that runs on this machine, or by opening its state if none does."""
     document = await asyncio.to_thread(file.read_bytes)
@@ -242,15 +218,6 @@ def _publisher(settings: Settings) -> Publisher:
         staged=StagedFiles(node.staged_dir),
         notices=log.LoggedNotices(),
     )
-
-
-def _stop_signal() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

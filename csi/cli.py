@@ -78,9 +78,9 @@ def mounts(config: Path | None, serving: bool) -> None:
             again = ["--config", str(config)] if config else []
             sys.exit(init.supervise([sys.executable, "-m", "csi", "mounts", "--serve", *again]))
         init.end_with_parent()
-        from csi import app  # noqa: PLC0415
+        from csi import holder  # noqa: PLC0415
 
-        asyncio.run(app.run_mounts(settings))
+        asyncio.run(holder.run(settings))
     except ConfigInvalid as error:
         for problem in error.problems:
             click.echo(f"gluster-csi: configuration: {problem}", err=True)

@@ -26,7 +26,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A volume that is mounted at its staging path. ``rebind``: what a repair under way has still to bind; None: there is none."""
+    """A volume that is mounted at its staging path. ``rebind``: what a repair has still to bind, if there is one."""
 
     volume_id: str
     source: MountSource

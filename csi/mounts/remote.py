@@ -23,6 +23,7 @@ from csi.mounts.unmounting import FSTYPE
 from csi.ports import MountSource
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_LOOKS, _ENDS = 20.0, 30.0  # seconds for the calls that mount nothing
 _APPEARS = 10.0  # seconds; propagation is part of the mount itself and takes none
 _ON_THE_WAY = 2.0  # seconds that an answer may take beyond the time that the daemon was given
 
@@ -43,14 +44,14 @@ class RemoteClients:
             await self._see(source, target)
         except BaseException:
             with suppress(DriverError):
-                await self._ask(Abandon(source.volume, target), self._probes.timeout)
+                await self._ask(Abandon(source.volume, target), _ENDS)
             raise
 
     async def runs(self, targets: Collection[str]) -> bool:
-        return (await self._ask(Runs(tuple(targets)), self._probes.timeout)).runs
+        return (await self._ask(Runs(tuple(targets)), _LOOKS)).runs
 
     async def end(self, volume: str, target: str, device: str, *, silent: bool = False) -> None:
-        await self._ask(End(volume, target, device, silent), 2 * self._probes.timeout)
+        await self._ask(End(volume, target, device, silent), _ENDS)
 
     async def _see(self, source: MountSource, target: str) -> None:
         try:

@@ -16,6 +16,7 @@ MS_NODIRATIME = 2048
 MS_BIND = 4096
 MS_RELATIME = 1 << 21
 MS_STRICTATIME = 1 << 24
+_MS_PRIVATE = 1 << 18
 
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
@@ -52,12 +53,11 @@ class _MountAttributes(ctypes.Structure):
 def bind(source: str, target: str, flags: int = 0) -> None:
     """Bind ``source`` at ``target``, over what is there, with the flags of the new mount. Raises: OSError.
 
-    The flags are set before anybody sees the mount. With the older calls they come second, and where the mount
-    was propagated meanwhile they never do; so on a kernel before 5.12 what is there already is taken away first.
+    The new mount is finished before anybody sees it: its flags are set, and it has left the peer group of ``source``.
+    Otherwise a copy that was propagated would never get the flags, and what is mounted over one target later would
+    appear over ``source`` and all its other targets. The older calls can't do that, so on a kernel before 5.12 what
+    is there already is taken away first.
     """
-    if not flags:
-        mount(source, target, MS_BIND)
-        return
     tree = -1
     try:
         tree = _call(_OPEN_TREE, source, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC)
@@ -94,6 +94,8 @@ def _bind_in_two_steps(source: str, target: str, flags: int) -> None:
         if error.errno != errno.EINVAL:
             raise
     mount(source, target, MS_BIND)
+    if not flags:
+        return
     try:
         mount(source, target, MS_REMOUNT | MS_BIND | flags)
     except OSError:
@@ -106,7 +108,7 @@ def _attributes(flags: int) -> _MountAttributes:
     for flag, attribute in _ATTRIBUTES.items():
         found |= attribute if flags & flag else 0
     clear = _ATTR_ATIME if flags & (MS_NOATIME | MS_STRICTATIME | MS_RELATIME) else 0
-    return _MountAttributes(found, clear, 0, 0)
+    return _MountAttributes(found, clear, _MS_PRIVATE, 0)
 
 
 def _call(number: int, path: str, *arguments: object) -> int:

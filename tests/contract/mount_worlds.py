@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,14 @@ from csi.mounts import mountinfo
 from csi.mounts.detached import DetachedClients
 from csi.mounts.glusterfs import GlusterMounter
 from csi.mounts.probe import Probes
+from csi.mounts.remote import RemoteClients
 from csi.mounts.simulated import Health, SimulatedMounter
 from csi.ports import Clients, Mounter, MountSource
 from tests.lab.pool import Lab
+from tests.mounts_daemon import MountsDaemon
 
 VOLUME = "contract"
+OTHER = "other"
 
 
 class World(Protocol):
@@ -40,7 +44,7 @@ class World(Protocol):
 
 class SimulatedWorld:
     def __init__(self) -> None:
-        self.node = SimulatedMounter([VOLUME])
+        self.node = SimulatedMounter([VOLUME, OTHER])
         self.mounter: Mounter = self.node
         self.root = "/work"
         self.source = MountSource(("a", "b"), VOLUME)
@@ -155,6 +159,18 @@ class GlusterWorld(RealWorld):
         await super().close()
         for pid in self.pids():
             os.kill(pid, 9)
+
+
+class DaemonWorld(GlusterWorld):
+    """The same by way of the daemon, whose mounts reach this namespace by propagation."""
+
+    def __init__(self, lab: Lab, daemon: MountsDaemon) -> None:
+        self.daemon = daemon
+        super().__init__(Path(tempfile.mkdtemp(dir=daemon.root)), lab)
+        self.log = daemon.log_dir
+
+    def _clients(self) -> Clients:
+        return RemoteClients(self.daemon.address, self.probes, timeout=30)
 
 
 @contextlib.contextmanager
