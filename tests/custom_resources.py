@@ -6,10 +6,12 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 
 from csi.kubernetes.api import Api, KubernetesApi
 from csi.store.kube.kinds import KINDS
+from tests.cluster.controlplane import ControlPlane
 
 CRDS = Path(__file__).parent.parent / "deploy" / "crds"
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -47,3 +49,11 @@ async def stored(api: Api) -> int:
     """How many resources of ours there are."""
     answers = [await api.request("GET", kind.path) for kind in KINDS]
     return sum(len(json.loads(answer.body)["items"]) for answer in answers)
+
+
+@pytest.fixture(scope="session")
+def custom_resources(control_plane: ControlPlane) -> str:
+    """The kubeconfig of a real API server that knows our definitions."""
+    kubeconfig = str(control_plane.kubeconfig)
+    asyncio.run(install(kubeconfig))
+    return kubeconfig
