@@ -32,8 +32,13 @@ from csi.driver.registration import Registration
 from csi.gluster.adapter import GlusterCli, GlusterSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.ssh import SshRunner, SshSettings
+from csi.mounts.detached import DetachedClients
 from csi.mounts.glusterfs import GlusterMounter
-from csi.ports import BrickBackend, Clock, Gluster, Runner, Store
+from csi.mounts.probe import Probes
+from csi.mounts.remote import RemoteClients
+from csi.mounts.servers import ServersFile
+from csi.mounts.staged import StagedFiles
+from csi.ports import BrickBackend, Clients, Clock, Gluster, Runner, Store
 from csi.service.adoption import Adoption
 from csi.service.journal import Journal
 from csi.service.operations import Operations
@@ -43,6 +48,7 @@ from csi.service.recovery import Pace, Recovery
 from csi.service.steps import Steps
 from csi.service.topology import Progress, Topology
 from csi.service.volumes import Volumes
+from csi.service.watch import Watch
 from csi.store.sqlite import SqliteStore
 
 _log = structlog.get_logger(__name__)
@@ -155,7 +161,10 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
             stack.callback(metrics.watch(core.outside.store, core.operations))
         if role.mounts:
             publisher = _publisher(settings)
+            await publisher.resume()
             stack.push_async_callback(publisher.stop, settings.shutdown.grace)
+            watch = Watch(publisher, SystemClock(), settings.node.watch_interval)
+            stack.push_async_callback(_ended, asyncio.create_task(watch.run(), name="watch"))
             edge.add_node(NodeService(publisher, settings.node_id))
         if settings.metrics.listen:
             stack.callback(metrics.serve(settings.metrics.listen))
@@ -185,11 +194,7 @@ async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> No
             (_log.error if progress.failed else _log.info)("topology", line=progress.line)
     recovering = asyncio.create_task(core.recovery.run(), name="recovery")
 
-    async def end_recovery() -> None:
-        recovering.cancel()
-        await asyncio.gather(recovering, return_exceptions=True)
-
-    stack.push_async_callback(end_recovery)
+    stack.push_async_callback(_ended, recovering)
 
 
 async def load_topology(settings: Settings, file: Path) -> AsyncIterator[Progress]:
@@ -216,4 +221,21 @@ def _registration(settings: Settings, directory: Path) -> Registration:
 
 
 def _publisher(settings: Settings) -> Publisher:
-    return Publisher(GlusterMounter(settings.node.log_dir, settings.node.mount_timeout, settings.node.stat_timeout))
+    node = settings.node
+    probes = Probes(node.stat_timeout)
+    clients: Clients = (
+        RemoteClients(node.mounts_socket, probes, node.mount_timeout)
+        if node.mounts_socket
+        else DetachedClients(node.log_dir, probes, node.mount_timeout)
+    )
+    return Publisher(
+        GlusterMounter(clients, probes),
+        servers=ServersFile(node.servers_cache, settings.node_id),
+        staged=StagedFiles(node.staged_dir),
+        notices=log.LoggedNotices(),
+    )
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -62,6 +62,34 @@ def node(config: Path | None) -> None:
     _run("node", config)
 
 
+@main.command()
+@_config
+@click.option("--serve", "serving", is_flag=True, hidden=True, help="Be the daemon, not its supervisor.")
+def mounts(config: Path | None, serving: bool) -> None:
+    """The daemon that holds the GlusterFS clients of a node, so that they outlive its CSI service."""
+    from csi import config as configuration  # noqa: PLC0415
+    from csi.mountd import init  # noqa: PLC0415
+
+    # The first process stays small: it does without the modules that serve.
+    try:
+        settings = configuration.load(config, os.environ)
+        settings.check("mounts")
+        if not serving:
+            again = ["--config", str(config)] if config else []
+            sys.exit(init.supervise([sys.executable, "-m", "csi", "mounts", "--serve", *again]))
+        init.end_with_parent()
+        from csi import holder  # noqa: PLC0415
+
+        asyncio.run(holder.run(settings))
+    except ConfigInvalid as error:
+        for problem in error.problems:
+            click.echo(f"gluster-csi: configuration: {problem}", err=True)
+        sys.exit(2)
+    except DriverError as error:
+        click.echo(f"gluster-csi: {error}", err=True)
+        sys.exit(1)
+
+
 @main.group()
 def topology() -> None:
     """Clusters, hosts and devices."""

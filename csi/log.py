@@ -11,6 +11,8 @@ from typing import Literal
 
 import structlog
 
+from csi.nodeports import Notice
+
 
 def configure(level: str, style: Literal["json", "text"]) -> None:
     """Called once, by the composition root."""
@@ -36,3 +38,17 @@ def configure(level: str, style: Literal["json", "text"]) -> None:
     )
     # Libraries that log in the standard way: only what is wrong.
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+class LoggedNotices:
+    """``Notices`` where there is nobody but the reader of the log."""
+
+    async def tell(self, notice: Notice) -> None:
+        structlog.get_logger(__name__).warning(
+            "notice",
+            kind=notice.kind.value,
+            volume=notice.volume_id,
+            path=notice.path,
+            pod=notice.pod,
+            text=notice.text,
+        )

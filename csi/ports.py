@@ -5,7 +5,7 @@ Adapters implement them; the tests hold every implementation of a port to one co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -286,16 +286,43 @@ class MountState:
     usage: Usage | None = None
     reason: str = ""  # why it is not alive
     dead: bool = False  # its client has gone, so it will never be alive again
+    root: str = "/"  # the directory of the file system that is mounted there
+
+
+class Clients(Protocol):
+    """Who starts and ends GlusterFS clients: processes that outlive the one that asks for them. Paths are resolved.
+
+    All raise Unavailable if nobody is there to do it.
+    """
+
+    async def start(self, source: MountSource, target: str) -> None:
+        """A client at ``target``; returns when it is seen to be alive from here. One that is there already is fine.
+
+        Raises: MountFailed, with nothing left that was not there before.
+        """
+
+    async def runs(self, targets: Collection[str]) -> bool:
+        """Whether a client runs that was told to mount at one of them."""
+
+    async def end(self, volume: str, target: str, device: str, *, silent: bool = False) -> None:
+        """``device`` has been unmounted at ``target``, its last place: its client ends, or is ended.
+
+        ``silent``: it did not answer before, so it gets less time. Raises: MountFailed.
+        """
 
 
 class Mounter(Protocol):
     async def mount(self, source: MountSource, target: str) -> None:
-        """A GlusterFS client of its own at ``target``; returns when it is seen to be alive. Raises: MountFailed."""
+        """A GlusterFS client of its own at ``target``; returns when it is seen to be alive.
+
+        The same again is fine. Raises: MountFailed (also if another client is mounted there), Unavailable.
+        """
 
     async def bind(self, source: str, target: str, options: Sequence[str]) -> None:
         """Bind ``source`` at ``target`` with the per-mount ``options`` (ro, nosuid, ...); it is seen to be there.
 
-        Raises: MountFailed, with nothing left at ``target``.
+        Over what is mounted there already, dead or alive; whoever sees that one by propagation sees the new one too.
+        Raises: MountFailed, with nothing left of it at ``target``.
         """
 
     async def unmount(self, target: str) -> None:

@@ -195,6 +195,36 @@ class Node(Section):
         default=None,
         description="The path of the CSI socket as the kubelet sees it; empty: that of the endpoint.",
     )
+    mounts_socket: Annotated[
+        str, _text(r"(/[^\x00-\x20]{1,105})?", "an absolute path of up to 106 bytes, or nothing")
+    ] = Field(
+        default="",
+        description="The socket of the daemon that holds the GlusterFS clients (gluster-csi mounts); empty: they are "
+        "started directly.",
+    )
+    watch_interval: Seconds = Field(
+        default=10.0, description="Seconds between two looks for clients that have died, to replace them."
+    )
+    staged_dir: AbsolutePath = Field(
+        default=Path("/run/gluster-csi/staged"),
+        description="Where the node remembers until its next reboot how its volumes were mounted.",
+    )
+    servers_cache: AbsolutePath = Field(
+        default=Path("/var/lib/gluster-csi/servers.json"),
+        description="The present servers of each cluster, asked before those that a PersistentVolume names.",
+    )
+
+
+class Mounts(Section):
+    socket: Annotated[str, _text(r"/[^\x00-\x20]{1,105}", "an absolute path of at most 106 bytes")] = Field(
+        default="/run/gluster-csi/mounts.sock", description="The socket of the daemon that holds the GlusterFS clients."
+    )
+    roots: Annotated[
+        str, _text(r"/[^\x00:]*[^\x00:/](:/[^\x00:]*[^\x00:/])*", "absolute paths with ':' between them")
+    ] = Field(
+        default="/var/lib/kubelet",
+        description="Directories, with ':' between them; the daemon mounts below them only.",
+    )
 
 
 class Shutdown(Section):
@@ -247,6 +277,7 @@ class Settings(Section):
     topology: TopologyFile = Field(default_factory=TopologyFile)
     bricks: Bricks = Field(default_factory=Bricks)
     node: Node = Field(default_factory=Node)
+    mounts: Mounts = Field(default_factory=Mounts)
     shutdown: Shutdown = Field(default_factory=Shutdown)
 
     @field_validator("endpoint", mode="before")
@@ -258,12 +289,12 @@ class Settings(Section):
         return endpoint
 
     def check(self, role: str) -> None:
-        """What only this machine can tell, for the role ``serve``, ``controller`` or ``node``.
+        """What only this machine can tell, for the role ``serve``, ``controller``, ``node`` or ``mounts``.
 
         Raises: ConfigInvalid with every problem.
         """
         problems = list(self._contradictions())
-        if role != "node":
+        if role not in ("node", "mounts"):
             problems += self._missing_of_controller()
         if problems:
             raise ConfigInvalid(problems)

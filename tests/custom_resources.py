@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import yaml
 
 from csi.kubernetes.api import Api, KubernetesApi
 from csi.store.kube.kinds import KINDS
+from tests.cluster.controlplane import ControlPlane
 
 CRDS = Path(__file__).parent.parent / "deploy" / "crds"
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -47,3 +50,13 @@ async def stored(api: Api) -> int:
     """How many resources of ours there are."""
     answers = [await api.request("GET", kind.path) for kind in KINDS]
     return sum(len(json.loads(answer.body)["items"]) for answer in answers)
+
+
+@pytest.fixture(scope="session")
+def custom_resources(control_plane: ControlPlane) -> str:
+    """The kubeconfig of a real API server that knows our definitions."""
+    kubeconfig = str(control_plane.kubeconfig)
+    # In a thread: a test that asks for it may have its own loop running already.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(install(kubeconfig))).result()
+    return kubeconfig

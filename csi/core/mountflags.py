@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from csi.core import topologyfile
+from csi.core import mountsource, topologyfile
 from csi.core.errors import InvalidRequest
 
 FIELD = "mount flag"
@@ -132,6 +132,21 @@ def check(flags: Sequence[str]) -> ClientFlags:
         bind=tuple(bind.values()),
         read_only=access == "ro",
     )
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Hold arguments of a client to what ``check`` makes of flags: for whoever gets them from another process.
+
+    Raises: InvalidRequest naming the first one that no flag becomes.
+    """
+    if sum(len(argument.encode(errors="replace")) for argument in arguments) > 2 * _LARGEST_TOTAL:
+        raise InvalidRequest("arguments", f"{len(arguments)} of them", f"at most {2 * _LARGEST_TOTAL} bytes together")
+    for argument in arguments:
+        name, separator, value = argument.removeprefix("--").partition("=")
+        if name == "volfile-server" and argument.startswith("--") and mountsource.is_server(value):
+            continue
+        if tuple(_arguments(name, value if separator else None)) != (argument,):
+            raise InvalidRequest(FIELD, name, "it is not written as the driver writes it")
 
 
 def _one(before: str, flag: str) -> str:

@@ -6,25 +6,20 @@ from here its values reach the arguments of the GlusterFS client. So each one is
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from csi.core.errors import InvalidRequest
 from csi.core.model import Gid
+from csi.core.mountsource import LONGEST_PING_TIMEOUT, MOST_SERVERS, in_order_of, is_server, is_volume
 
 VOLUME = "glusterVolume"
 SERVERS = "servers"
 PING_TIMEOUT = "pingTimeout"
 GID = "gid"
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,254}")
-_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
-_MOST_SERVERS = 64
-_LONGEST_PING_TIMEOUT = 1013  # gluster's own limit
 _LARGEST_GID = 2**32 - 2
 
 
@@ -47,7 +42,7 @@ class VolumeContext:
         return cls(
             gluster_volume=_volume(context.get(VOLUME, "")),
             servers=_servers(context.get(SERVERS, "")),
-            ping_timeout=_number(PING_TIMEOUT, context.get(PING_TIMEOUT, "8"), 1, _LONGEST_PING_TIMEOUT),
+            ping_timeout=_number(PING_TIMEOUT, context.get(PING_TIMEOUT, "8"), 1, LONGEST_PING_TIMEOUT),
             gid=Gid(_number(GID, gid, 0, _LARGEST_GID)) if gid else None,
         )
 
@@ -58,19 +53,12 @@ class VolumeContext:
         return found
 
     def servers_for(self, node_id: str) -> tuple[str, ...]:
-        """The servers in this node's own order: always the same one, and the nodes spread over them evenly.
-
-        Each node ranks them by a hash, so the nodes of a server that fails spread over all the others.
-        """
-
-        def rank(server: str) -> bytes:
-            return hashlib.sha256(f"{node_id}\x00{server}".encode()).digest()
-
-        return tuple(sorted(self.servers, key=rank))
+        """The servers in this node's own order."""
+        return in_order_of(node_id, self.servers)
 
 
 def _volume(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not is_volume(name):
         raise InvalidRequest(
             f"volume_context.{VOLUME}", name, "the name of a Gluster volume: up to 255 letters, digits, '-' and '_'"
         )
@@ -79,21 +67,13 @@ def _volume(name: str) -> str:
 
 def _servers(text: str) -> tuple[str, ...]:
     servers = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    if len(servers) > _MOST_SERVERS or not all(_is_host(server) for server in servers):
+    if len(servers) > MOST_SERVERS or not all(is_server(server) for server in servers):
         raise InvalidRequest(
-            f"volume_context.{SERVERS}", text, f"up to {_MOST_SERVERS} host names or addresses, parted by commas"
+            f"volume_context.{SERVERS}",
+            text,
+            f"up to {MOST_SERVERS} host names or addresses, parted by commas",
         )
     return servers
-
-
-def _is_host(text: str) -> bool:
-    if ":" in text:
-        try:
-            # A zone ("%eth0") means something on one machine only.
-            return ipaddress.IPv6Address(text).scope_id is None
-        except ValueError:
-            return False
-    return len(text) <= 253 and all(_LABEL.fullmatch(label) for label in text.split("."))
 
 
 def _number(key: str, text: str, least: int, most: int) -> int:

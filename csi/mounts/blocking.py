@@ -14,6 +14,8 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TypeVar
 
+from csi.core.errors import MountFailed
+
 T = TypeVar("T")
 _Worker = SimpleQueue[Callable[[], None]]
 _idle: list[_Worker] = []  # appending and popping are atomic
@@ -49,6 +51,14 @@ async def call(work: Callable[[], T], timeout: float) -> T:
     worker.put(run)
     async with asyncio.timeout(timeout):
         return await future
+
+
+async def promptly(work: Callable[[], T], timeout: float) -> T:
+    """For calls about mounts that should end at once. Raises: MountFailed if not, and whatever ``work`` raises."""
+    try:
+        return await call(work, timeout)
+    except TimeoutError as error:
+        raise MountFailed(f"a system call about a mount did not end within {timeout:g} s") from error
 
 
 def _work(jobs: _Worker) -> None:

@@ -12,7 +12,7 @@ import os
 import re
 import signal
 from asyncio.subprocess import DEVNULL
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +138,17 @@ class Client:
             return None
         return Process(pid, fd)
 
+    def serves(self, source: MountSource) -> bool:
+        """Whether the running client was started for just this. The servers may have changed since."""
+        with self.process() as found:
+            if found is None:
+                return False
+            try:
+                arguments = Path(f"/proc/{found.pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            except OSError:
+                return False
+        return _without_servers(map(os.fsdecode, arguments)) == _without_servers(self.argv(source))
+
     async def end_all(self, patience: float) -> tuple[int, ...]:
         """End every process that was started for this mount, pid file or not; the ids of those that can't be ended."""
         stuck: set[int] = set()
@@ -156,6 +167,10 @@ class Client:
         """Remove its files, the log only on demand: it may have something to tell."""
         for path in (self.pid_file, self.log) if log else (self.pid_file,):
             path.unlink(missing_ok=True)
+
+
+def _without_servers(argv: Iterable[str]) -> list[str]:
+    return [argument for argument in argv if not argument.startswith("--volfile-server=")]
 
 
 @dataclass(frozen=True, slots=True)

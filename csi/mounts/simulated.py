@@ -90,6 +90,11 @@ class SimulatedMounter:
         self._needs_directory(target)
         if source.volume not in self.volumes:
             raise MountFailed(f"volume {source.volume} at {target}: the servers know no volume {source.volume}")
+        if stack := self._mounts.get(_path(target)):
+            there = stack[-1].client
+            if there.source.volume == source.volume and there.health is Health.WELL:
+                return
+            raise MountFailed(f"volume {source.volume} at {target}: {there.source.volume} is mounted there already")
         client = SimulatedClient(source, f"0:{next(self._devices)}")
         options = ("ro" if source.read_only else "rw", "relatime")
         self._mounts.setdefault(_path(target), []).append(_Mount(client, options))

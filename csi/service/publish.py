@@ -8,12 +8,15 @@ its bricks do, and with it the pods that use it. Nothing but empty directories i
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
+from csi.core import mountsource
 from csi.core.errors import Conflict, Incoherent, InUse, MountFailed, NotFound, NotStaged, Unavailable
+from csi.nodeports import Bound, Notices, ServerLists, Staged, StagedVolumes
 from csi.ports import Mounter, MountSource, MountState, Usage
+from csi.service.repairs import Repairs
 from csi.service.turns import Turns
 
 _log = structlog.get_logger(__name__)
@@ -51,21 +54,26 @@ class VolumeStats:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    """A bind mount that is to be made anew."""
-
-    target: str
-    options: tuple[str, ...]
-
-
 class Publisher:
-    def __init__(self, mounter: Mounter, turns: Turns | None = None) -> None:
+    """``servers``, ``staged`` and ``notices`` are what the node remembers and tells; without them it does neither."""
+
+    def __init__(
+        self,
+        mounter: Mounter,
+        turns: Turns | None = None,
+        *,
+        servers: ServerLists | None = None,
+        staged: StagedVolumes | None = None,
+        notices: Notices | None = None,
+    ) -> None:
         self._mounter = mounter
         self._turns = turns or Turns()
-        # Staging paths whose dead mount is gone and whose new one is not complete yet, with what has to be bound
-        # again. Losing it costs only the binding.
-        self._repairs: dict[str, list[_Bound]] = {}
+        self._servers = servers
+        self._repairs = Repairs(staged, notices)
+
+    async def resume(self) -> None:
+        """Take up what an earlier process left half-done. To be called before anything else."""
+        await self._repairs.resume()
 
     async def stage(self, request: Stage) -> None:
         """Raises: Conflict, MountFailed, Unavailable, Busy."""
@@ -83,6 +91,22 @@ class Publisher:
     async def unpublish(self, volume_id: str, target: str) -> None:
         """Raises: Incoherent (not GlusterFS), MountFailed (busy, or the directory is not empty), Busy."""
         await self._turns.run(("unpublish", volume_id, target), (volume_id, target), lambda: self._unpublish(target))
+
+    async def staged(self) -> tuple[Staged, ...]:
+        """What is remembered as staged."""
+        return await self._repairs.staged()
+
+    async def repair(self, staged: Staged) -> None:
+        """Replace the mount if its client has died, or go on with a repair that an earlier process began.
+
+        Raises: MountFailed, Unavailable, Busy.
+        """
+        # Outside of a turn: a mount that hangs keeps this look waiting, and must not keep others.
+        if not await self._is_broken(staged):
+            return
+        request = Stage(staged.volume_id, staged.source, staged.staging)
+        keys = (staged.volume_id, staged.staging)
+        await self._turns.run(("repair", request), keys, lambda: self._repair(request, staged))
 
     async def stats(self, volume_id: str, path: str) -> VolumeStats:
         """Raises: NotFound if no volume is mounted at ``path``."""
@@ -103,6 +127,7 @@ class Publisher:
         state = await self._mounter.inspect(request.staging)
         if state is None and request.staging not in self._repairs:
             await self._mount(request)
+            await self._repairs.remember(_staged(request))
             return
         if state is not None and not _is_of(state, request.source):
             raise Conflict("mount", request.staging, f"{state.source} ({state.fstype}), not {request.source.volume}")
@@ -111,7 +136,7 @@ class Publisher:
     async def _mount(self, request: Stage) -> None:
         made = await self._mounter.make_directory(request.staging)
         try:
-            await self._mounter.mount(request.source, request.staging)
+            await self._mounter.mount(await self._present(request), request.staging)
         except BaseException:
             if made:
                 with suppress(MountFailed):
@@ -128,36 +153,69 @@ class Publisher:
             )
         if state is not None and not state.alive:
             _log.warning("client has died, mounting anew", volume=request.volume_id, path=request.staging)
-            bound = []
-            for target in await self._mounter.mounts_of(state.device, apart_from=(request.staging,)):
-                if (published := await self._mounter.inspect(target)) is not None:
-                    bound.append(_Bound(target, published.options))
-            self._repairs[request.staging] = bound
+            await self._repairs.begin(_staged(request), await self._bound_to(request, state))
             await self._mounter.unmount(request.staging)
             state = None
         if state is None:
-            await self._mounter.mount(request.source, request.staging)
+            await self._mounter.mount(await self._present(request), request.staging)
         await self._bind_again(request)
 
+    async def _bound_to(self, request: Stage, state: MountState) -> list[Bound]:
+        """The targets of a client that has died, as they are to be bound to the next one."""
+        bound = []
+        for target in await self._mounter.mounts_of(state.device, apart_from=(request.staging,)):
+            published = await self._mounter.inspect(target)
+            if published is not None and published.device == state.device:
+                if published.root == "/":
+                    bound.append(Bound(target, published.options))
+                else:  # a subPath, which the kubelet made for one container
+                    await self._repairs.tell_replaced(request.volume_id, target)
+        return bound
+
     async def _bind_again(self, request: Stage) -> None:
-        """The targets of a client that has died. Containers see it if their mount has HostToContainer propagation."""
-        bound = self._repairs.get(request.staging, [])
-        while bound:
-            await self._mounter.unmount(bound[0].target)
-            await self._mounter.bind(request.staging, bound[0].target, bound[0].options)
-            _log.info("bound again", volume=request.volume_id, target=bound[0].target)
-            del bound[0]
-        self._repairs.pop(request.staging, None)
+        """Over the dead mounts: a container whose mount has HostToContainer propagation gets to see it, but would not
+        if they were unmounted first."""
+        for bound in self._repairs.to_bind(request.staging):
+            await self._mounter.bind(request.staging, bound.target, bound.options)
+            await self._repairs.drop(bound.target)
+            _log.info("bound again", volume=request.volume_id, target=bound.target)
+            await self._repairs.tell_replaced(request.volume_id, bound.target)
+        await self._repairs.remember(_staged(request))
+
+    async def _is_broken(self, staged: Staged) -> bool:
+        if staged.staging in self._repairs:
+            return True
+        state = await self._mounter.inspect(staged.staging)
+        return state is not None and state.dead and _is_of(state, staged.source)
+
+    async def _repair(self, request: Stage, staged: Staged) -> None:
+        if not await self._is_broken(staged):
+            return
+        state = await self._mounter.inspect(request.staging)
+        if state is not None and not _is_of(state, request.source):
+            return  # somebody else's by now
+        try:
+            await self._revive(request, state)
+        except MountFailed as error:
+            for bound in self._repairs.to_bind(request.staging):
+                await self._repairs.tell_lost(request.volume_id, bound.target, str(error))
+            raise
+
+    async def _present(self, request: Stage) -> MountSource:
+        """The source with the servers that are known now; those of the volume's context come last."""
+        present = await self._servers.servers_of(request.volume_id) if self._servers is not None else ()
+        return replace(request.source, servers=mountsource.preferred(present, request.source.servers))
 
     async def _unstage(self, staging: str) -> None:
-        self._repairs.pop(staging, None)
         state = await self._mounter.inspect(staging)
         if state is None:
+            await self._repairs.forget(staging)
             return
         _must_be_gluster(staging, state)
         if targets := await self._mounter.mounts_of(state.device, apart_from=(staging,)):
             raise InUse(f"{state.source} is still published at {', '.join(targets)}: unpublish it there first")
         await self._mounter.unmount(staging)
+        await self._repairs.forget(staging)
         _log.info("unstaged", source=state.source, path=staging)
 
     # --- publishing ---------------------------------------------------------------------------
@@ -214,14 +272,17 @@ class Publisher:
             raise
 
     async def _unpublish(self, target: str) -> None:
-        for bound in self._repairs.values():
-            bound[:] = [one for one in bound if one.target != target]
+        await self._repairs.drop(target)
         state = await self._mounter.inspect(target)
         if state is not None:
             _must_be_gluster(target, state)
             await self._mounter.unmount(target)
             _log.info("unpublished", source=state.source, target=target)
         await self._mounter.remove_directory(target)
+
+
+def _staged(request: Stage) -> Staged:
+    return Staged(request.volume_id, request.source, request.staging)
 
 
 def _is_of(state: MountState, source: MountSource) -> bool:

@@ -38,6 +38,14 @@ def kubernetes(name: str) -> str:
     return str(path)
 
 
+def helm() -> str:
+    """The path of helm, as `make chart` pins and builds it."""
+    found = sorted((cache_directory() / "chart").glob("helm-v*"))
+    if not found:
+        raise LabError(f"{cache_directory()}/chart has no helm yet: run `tools/install.sh chart`")
+    return str(found[-1])
+
+
 def debian(name: str, package: str) -> str:
     """The path of a program that a package of Debian brings."""
     path = shutil.which(name, path=search_path())

@@ -120,7 +120,7 @@ class Cluster:
                 self._start(name, address)
             images.result()
         self._start("kubelet", address)
-        self._wait("kubelet", self._node_is_ready)
+        self._wait("kubelet", self._takes_pods)
         self._record.write_text(json.dumps({"address": address}))
 
     def _configure(self, subnet: IPv4Network) -> None:
@@ -173,10 +173,13 @@ class Cluster:
 
         wait_for(f"{process} (see {self.node.log(process)})", settled, _READY_SECONDS)
 
-    def _node_is_ready(self) -> bool:
+    def _takes_pods(self) -> bool:
+        """The node is ready, and the account is there without which a pod is refused."""
         path = '{.status.conditions[?(@.type=="Ready")].status}'
         words = ("get", "node", self.node.name, f"--output=jsonpath={path}")
-        return kubectl(self.kubeconfig, words, check=False).stdout == "True"
+        if kubectl(self.kubeconfig, words, check=False).stdout != "True":
+            return False
+        return kubectl(self.kubeconfig, ("get", "serviceaccount", "default"), check=False).returncode == 0
 
     def down(self) -> None:
         """Remove everything of this instance, also what a crash left. Harmless if nothing is there."""

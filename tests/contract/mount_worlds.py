@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from csi.mounts import mountinfo
+from csi.mounts.detached import DetachedClients
 from csi.mounts.glusterfs import GlusterMounter
+from csi.mounts.probe import Probes
+from csi.mounts.remote import RemoteClients
 from csi.mounts.simulated import Health, SimulatedMounter
-from csi.ports import Mounter, MountSource
+from csi.ports import Clients, Mounter, MountSource
 from tests.lab.pool import Lab
+from tests.mounts_daemon import MountsDaemon
 
 VOLUME = "contract"
+OTHER = "other"
 
 
 class World(Protocol):
@@ -38,7 +44,7 @@ class World(Protocol):
 
 class SimulatedWorld:
     def __init__(self) -> None:
-        self.node = SimulatedMounter([VOLUME])
+        self.node = SimulatedMounter([VOLUME, OTHER])
         self.mounter: Mounter = self.node
         self.root = "/work"
         self.source = MountSource(("a", "b"), VOLUME)
@@ -80,8 +86,12 @@ class RealWorld:
         self.root = str(directory / "mnt")
         os.mkdir(self.root)
         self.log = directory / "log"
-        self.node = GlusterMounter(self.log, mount_timeout=30, stat_timeout=timeout)
+        self.probes = Probes(timeout)
+        self.node = GlusterMounter(self._clients(), self.probes)
         self.mounter: Mounter = self.node
+
+    def _clients(self) -> Clients:
+        return DetachedClients(self.log, self.probes, mount_timeout=30)
 
     async def start(self, path: str) -> None:
         os.makedirs(path, exist_ok=True)
@@ -138,7 +148,7 @@ class GlusterWorld(RealWorld):
                 while self.pids() and time.monotonic() < deadline:
                     time.sleep(0.01)
             case Health.SILENT:
-                self.node._probes.timeout = 1.0
+                self.probes.timeout = 1.0
                 os.kill(pid, 19)
             case Health.AWAY:
                 self.lab.run("host1", ["gluster", "--mode=script", "volume", "stop", VOLUME])
@@ -149,6 +159,18 @@ class GlusterWorld(RealWorld):
         await super().close()
         for pid in self.pids():
             os.kill(pid, 9)
+
+
+class DaemonWorld(GlusterWorld):
+    """The same by way of the daemon, whose mounts reach this namespace by propagation."""
+
+    def __init__(self, lab: Lab, daemon: MountsDaemon) -> None:
+        self.daemon = daemon
+        super().__init__(Path(tempfile.mkdtemp(dir=daemon.root)), lab)
+        self.log = daemon.log_dir
+
+    def _clients(self) -> Clients:
+        return RemoteClients(self.daemon.address, self.probes, timeout=30)
 
 
 @contextlib.contextmanager

@@ -18,10 +18,21 @@ from csi.mounts import mountinfo
 from csi.mounts.simulated import Health
 from csi.ports import MountSource
 from csi.service.publish import Publish, Publisher, Stage
-from tests.contract.mount_worlds import VOLUME, GlusterWorld, RealWorld, SimulatedWorld, World, gluster_volume
+from tests.contract.mount_worlds import (
+    OTHER,
+    VOLUME,
+    DaemonWorld,
+    GlusterWorld,
+    RealWorld,
+    SimulatedWorld,
+    World,
+    gluster_volume,
+)
 from tests.lab.pool import Lab
+from tests.mounts_daemon import MountsDaemon
 
 LAB = pytest.param("glusterfs", marks=pytest.mark.lab)
+DAEMON = pytest.param("daemon", marks=pytest.mark.lab)
 FLAGS = ("nosuid", "nodev", "noexec", "noatime", "nodiratime")
 
 
@@ -31,24 +42,37 @@ def volume(lab: Lab) -> Iterator[Lab]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MountsDaemon]:
+    daemon = MountsDaemon(tmp_path_factory.mktemp("daemon"))
+    try:
+        daemon.start()
+        yield daemon
+        assert daemon.zombies() == []
+    finally:
+        daemon.remove()
+
+
 def make(kind: str, request: pytest.FixtureRequest, directory: Path) -> SimulatedWorld | RealWorld | GlusterWorld:
     match kind:
         case "simulated":
             return SimulatedWorld()
         case "tmpfs":
             return RealWorld(directory)
+        case "daemon":
+            return DaemonWorld(request.getfixturevalue("volume"), request.getfixturevalue("daemon"))
         case _:
             return GlusterWorld(directory, request.getfixturevalue("volume"))
 
 
-@pytest.fixture(params=["simulated", "tmpfs", LAB])
+@pytest.fixture(params=["simulated", "tmpfs", LAB, DAEMON])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     world = make(request.param, request, tmp_path)
     yield world
     await world.close()
 
 
-@pytest.fixture(params=["simulated", LAB])
+@pytest.fixture(params=["simulated", LAB, DAEMON])
 async def clients(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SimulatedWorld | GlusterWorld]:
     """Worlds whose mounts have a client that can fall ill."""
     world = cast("SimulatedWorld | GlusterWorld", make(request.param, request, tmp_path))
@@ -56,11 +80,26 @@ async def clients(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     await world.close()
 
 
+@pytest.fixture(params=["glusterfs", "daemon"])
+async def gluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[GlusterWorld]:
+    world = cast("GlusterWorld", make(request.param, request, tmp_path))
+    yield world
+    await world.close()
+
+
 @pytest.fixture
-async def gluster(volume: Lab, tmp_path: Path) -> AsyncIterator[GlusterWorld]:
+async def direct(volume: Lab, tmp_path: Path) -> AsyncIterator[GlusterWorld]:
     world = GlusterWorld(tmp_path, volume)
     yield world
     await world.close()
+
+
+async def gone(world: SimulatedWorld | GlusterWorld) -> None:
+    """The clients end a moment later where nobody waits for them: the daemon notices by a connection that closes."""
+    deadline = time.monotonic() + 5
+    while world.clients() and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    assert world.clients() == 0
 
 
 # --- mounts and binds -------------------------------------------------------------------------
@@ -200,13 +239,42 @@ async def test_a_client_lives_as_long_as_its_last_mount(clients: SimulatedWorld 
     await node.unmount(source)
     assert clients.clients() == 1
     await node.unmount(target)
-    if isinstance(clients, SimulatedWorld):
-        assert clients.clients() == 0
-    else:
-        deadline = time.monotonic() + 5  # only an unmount where it was started waits for the client
-        while clients.clients() and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-        assert clients.clients() == 0
+    await gone(clients)  # only an unmount where it was started waits for the client
+
+
+async def test_the_same_mount_again_is_fine(clients: SimulatedWorld | GlusterWorld) -> None:
+    path = f"{clients.root}/s"
+    await clients.start(path)
+    first = await clients.mounter.inspect(path)
+    await clients.mounter.mount(clients.source, path)
+    with pytest.raises(MountFailed, match="is mounted there already"):
+        await clients.mounter.mount(MountSource(clients.source.servers, OTHER), path)
+    again = await clients.mounter.inspect(path)
+    assert first is not None
+    assert again is not None
+    assert (again.device, again.alive) == (first.device, True)
+    assert clients.clients() == 1
+    await clients.mounter.unmount(path)
+    assert clients.clients() == 0
+
+
+async def test_a_bind_over_a_dead_mount(clients: SimulatedWorld | GlusterWorld) -> None:
+    node, target = clients.mounter, f"{clients.root}/t"
+    await clients.start(f"{clients.root}/s")
+    await node.make_directory(target)
+    await node.bind(f"{clients.root}/s", target, ["ro"])
+    clients.sicken(f"{clients.root}/s", Health.DEAD)
+    await node.unmount(f"{clients.root}/s")
+    await clients.start(f"{clients.root}/s")
+    await node.bind(f"{clients.root}/s", target, ["ro", "nosuid"])
+    state = await node.inspect(target)
+    assert state is not None
+    assert state.alive
+    assert {"ro", "nosuid"} <= set(state.options)
+    await node.unmount(target)
+    assert await node.inspect(target) is None
+    await node.unmount(f"{clients.root}/s")
+    assert clients.clients() == 0
 
 
 async def test_unknown_volume(clients: SimulatedWorld | GlusterWorld) -> None:
@@ -272,14 +340,42 @@ async def test_hidden_and_linked_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.lab
+async def test_what_the_client_refuses_is_said(direct: GlusterWorld) -> None:
+    path, servers = f"{direct.root}/s", direct.source.servers
+    os.mkdir(path)
+    for flag, says in (("--fuse-mountopts=bogus", "nothing is mounted there"), ("--bogus", "unrecognized option")):
+        with pytest.raises(MountFailed, match=says):
+            await direct.node.mount(MountSource(servers, VOLUME, flags=(flag,)), path)
+        assert await direct.node.inspect(path) is None
+        assert direct.clients() == 0
+
+
+@pytest.mark.lab
+async def test_the_daemon_takes_no_arguments_that_are_no_flags(volume: Lab, daemon: MountsDaemon) -> None:
+    world = DaemonWorld(volume, daemon)
+    try:
+        for source, target, says in (
+            (MountSource(("a",), VOLUME, flags=("--log-file=/etc/x",)), f"{world.root}/s", "log-file"),
+            (MountSource(("a",), "../x"), f"{world.root}/s", "volume"),
+            (world.source, str(daemon.directory), "mounts.roots"),
+        ):
+            with pytest.raises(MountFailed, match=f"the mounts daemon refused the request: .*{says}"):
+                await world.node.mount(source, target)
+        os.symlink(daemon.directory, f"{world.root}/way-out")
+        with pytest.raises(MountFailed, match=r"mounts\.roots"):
+            await world.node.mount(world.source, f"{world.root}/way-out/clients")
+        assert world.clients() == 0
+    finally:
+        await world.close()
+
+
+@pytest.mark.lab
 async def test_the_client_that_does_not_come_up_says_why(gluster: GlusterWorld) -> None:
-    path, servers = f"{gluster.root}/s", gluster.source.servers
+    path = f"{gluster.root}/s"
     os.mkdir(path)
     for source, says in (
         (MountSource((gluster.lab.gateway,), VOLUME), "no server answered on glusterd's port 24007"),
         (MountSource(("nosuch.invalid",), VOLUME), "DNS resolution failed on host nosuch.invalid"),
-        (MountSource(servers, VOLUME, flags=("--fuse-mountopts=bogus",)), "nothing is mounted there"),
-        (MountSource(servers, VOLUME, flags=("--bogus",)), "unrecognized option '--bogus'"),
     ):
         with pytest.raises(MountFailed) as caught:
             await gluster.node.mount(source, path)
@@ -290,25 +386,27 @@ async def test_the_client_that_does_not_come_up_says_why(gluster: GlusterWorld) 
 
 
 @pytest.mark.lab
-async def test_the_client_outlives_this_program_and_holds_nothing_of_it(gluster: GlusterWorld) -> None:
-    path = f"{gluster.root}/s"
+async def test_the_client_outlives_this_program_and_holds_nothing_of_it(direct: GlusterWorld) -> None:
+    path = f"{direct.root}/s"
     code = (
-        "import asyncio, sys\nfrom csi.mounts.glusterfs import GlusterMounter\nfrom csi.ports import MountSource\n"
-        "asyncio.run(GlusterMounter(sys.argv[1], 30, 15).mount(MountSource((sys.argv[2],), sys.argv[3]), sys.argv[4]))"
+        "import asyncio, sys\nfrom csi.mounts.detached import DetachedClients\nfrom csi.mounts.probe import Probes\n"
+        "from csi.ports import MountSource\n"
+        "clients = DetachedClients(sys.argv[1], Probes(15))\n"
+        "asyncio.run(clients.start(MountSource((sys.argv[2],), sys.argv[3]), sys.argv[4]))"
     )
     os.mkdir(path)
     # The pipes end when nobody holds them any more: the client must not.
-    arguments = [sys.executable, "-c", code, str(gluster.log), gluster.source.servers[0], VOLUME, path]
+    arguments = [sys.executable, "-c", code, str(direct.log), direct.source.servers[0], VOLUME, path]
     subprocess.run(arguments, check=True, capture_output=True, timeout=30, start_new_session=True)
-    (pid,) = gluster.pids()
+    (pid,) = direct.pids()
     assert os.getsid(pid) == pid
     assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)} == {"/dev/null"}
-    state = await gluster.node.inspect(path)
+    state = await direct.node.inspect(path)
     assert state is not None
     assert state.alive
-    await gluster.node.unmount(path)
-    assert gluster.clients() == 0
-    assert not list(gluster.log.glob("*.pid"))
+    await direct.node.unmount(path)
+    assert direct.clients() == 0
+    assert not list(direct.log.glob("*.pid"))
 
 
 @pytest.mark.lab
@@ -323,7 +421,7 @@ async def test_a_cancelled_mount_leaves_nothing(gluster: GlusterWorld) -> None:
         try:
             await mounting
         except asyncio.CancelledError:
-            assert gluster.clients() == 0
+            await gone(gluster)
             assert await gluster.node.inspect(path) is None
         else:
             await gluster.node.unmount(path)
@@ -378,8 +476,97 @@ async def test_a_silent_volume_is_left_alone(gluster: GlusterWorld) -> None:
         await publisher.stage(stage)
     (pid,) = gluster.pids()
     os.kill(pid, 18)
-    gluster.node._probes.timeout = 15.0
+    gluster.probes.timeout = 15.0
     await publisher.stage(stage)
     assert gluster.pids() == [pid]
     await publisher.unstage("1", stage.staging)
     assert gluster.clients() == 0
+
+
+@pytest.mark.lab
+async def test_the_daemon_finds_its_clients_again(volume: Lab, daemon: MountsDaemon) -> None:
+    world = DaemonWorld(volume, daemon)
+    path, other = f"{world.root}/s", f"{world.root}/o"
+    before = set(daemon.log_dir.iterdir())
+    try:
+        await world.start(path)
+        world.write(path, "precious")
+        (client,) = world.pids()
+        daemon.crash()
+        assert world.pids() == [client]
+        assert "precious" in world.names(path)
+        await world.mounter.mount(world.source, path)  # found by what the kernel tells
+        assert world.pids() == [client]
+        await world.start(other)
+        assert world.clients() == 2
+        daemon.crash()
+        for mounted in (path, other):
+            await world.mounter.unmount(mounted)
+        assert world.clients() == 0
+        assert set(daemon.log_dir.iterdir()) == before
+    finally:
+        await world.close()
+
+
+@pytest.mark.lab
+async def test_a_container_with_propagation_sees_the_new_mount_and_only_its_own(
+    volume: Lab, daemon: MountsDaemon
+) -> None:
+    """Two containers, one that may write and one that may not, whose client dies."""
+    world = DaemonWorld(volume, daemon)
+    publisher = Publisher(world.node)
+    stage = Stage("1", world.source, f"{world.root}/staging")
+    os.mkdir(stage.staging)
+    containers: list[subprocess.Popen[str]] = []
+    try:
+        await publisher.stage(stage)
+        targets = []
+        for name, options in (("writer", ()), ("reader", ("ro",))):
+            targets.append(Publish("1", world.source, stage.staging, f"{world.root}/{name}", options=options))
+            await publisher.publish(targets[-1])
+            containers.append(container(targets[-1].target, f"{world.directory}/{name}"))
+        world.sicken(stage.staging, Health.DEAD)
+        assert says(containers[0], "touch file") == "failed"
+        await publisher.stage(stage)
+        assert says(containers[0], "touch file") == "done"
+        assert says(containers[1], "ls file") == "done"
+        assert says(containers[1], "touch more") == "failed"
+        for target in targets:
+            await publisher.publish(target)
+            await publisher.unpublish("1", target.target)
+    finally:
+        for ended in containers:
+            assert ended.stdin is not None
+            ended.stdin.close()
+            ended.wait(10)
+            assert ended.stdout is not None
+            ended.stdout.close()
+        await publisher.unstage("1", stage.staging)
+        await world.close()
+    assert world.clients() == 0
+
+
+def container(volume: str, rootfs: str) -> subprocess.Popen[str]:
+    """A mount namespace in which ``volume`` is bound at ``rootfs`` with HostToContainer propagation; a small shell."""
+    os.makedirs(rootfs)
+    script = (
+        f"mount --bind {volume} {rootfs} && mount --make-rslave {rootfs} && echo ready\n"
+        f"while read -r line; do if (cd {rootfs} && $line) >/dev/null 2>&1; then echo done; else echo failed; fi; done"
+    )
+    started = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert started.stdout is not None
+    assert started.stdout.readline() == "ready\n"
+    return started
+
+
+def says(container: subprocess.Popen[str], command: str) -> str:
+    assert container.stdin is not None
+    assert container.stdout is not None
+    container.stdin.write(command + "\n")
+    container.stdin.flush()
+    return container.stdout.readline().strip()

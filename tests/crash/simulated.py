@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,27 +22,12 @@ from csi.gluster.adapter import GlusterCli
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import Crashed, Fault, Kind, World
-from csi.ports import Change
 from csi.service.volumes import CreateRequest
-from csi.store.sqlite import SqliteStore
+from tests.crash.states import CustomResources, SqliteState, State
 from tests.crash.traces import difference, traces
 
 GIB = 1 << 30
 NAME = "pvc-crash"
-
-
-class CrashingStore(SqliteStore):
-    """A checkpoint before and after each commit."""
-
-    def __init__(self, path: Path, world: World) -> None:
-        super().__init__(path)
-        self._world = world
-
-    async def commit(self, changes: Sequence[Change]) -> Inventory:
-        self._world.checkpoint("before commit")
-        inventory = await super().commit(changes)
-        self._world.checkpoint("after commit")
-        return inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +55,11 @@ SCENARIOS = (
 
 
 class Trial:
-    """A pool, a state file, and the lives of the driver that follow each other on them."""
+    """A pool, a state, and the lives of the driver that follow each other on them."""
 
-    def __init__(self, scenario: Scenario, directory: Path) -> None:
+    def __init__(self, scenario: Scenario, directory: Path, state: State) -> None:
         self.scenario = scenario
+        self.state = state
         self.directory = directory
         self.world = World()
         self.world.glusterd = SimulatedGlusterd(self.world)
@@ -97,7 +83,7 @@ class Trial:
     async def begin_life(self) -> app.Core:
         runner = SimulatedRunner(self.world)
         outside = app.Outside(
-            store=CrashingStore(self.directory / "state.db", self.world),
+            store=self.state.store(self.directory, self.world),
             runner=runner,
             gluster=GlusterCli(runner, SystemClock()),
             backends={Backend.FILE: FileBackend(runner, self.settings.instance)},
@@ -160,11 +146,11 @@ def trial_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="gluster-csi-crash-", dir=shm if shm.is_dir() else None))
 
 
-async def reference(scenario: Scenario) -> tuple[dict[str, object], dict[str, object], list[str]]:
+async def reference(scenario: Scenario, kept: type[State]) -> tuple[dict[str, object], dict[str, object], list[str]]:
     """The traces without and with the volume, and the labels of all points of the undisturbed operation."""
     directory = trial_directory()
     try:
-        trial = Trial(Scenario(scenario.name, scenario.hosts, scenario.volume_type), directory)
+        trial = Trial(Scenario(scenario.name, scenario.hosts, scenario.volume_type), directory, kept())
         await trial.prepare()
         without = traces(trial.world)
         assert trial.core is not None
@@ -179,7 +165,7 @@ async def reference(scenario: Scenario) -> tuple[dict[str, object], dict[str, ob
         shutil.rmtree(directory)
     directory = trial_directory()
     try:
-        trial = Trial(scenario, directory)
+        trial = Trial(scenario, directory, kept())
         await trial.prepare()
         trial.world.revive()
         await trial.act()
@@ -191,12 +177,18 @@ async def reference(scenario: Scenario) -> tuple[dict[str, object], dict[str, ob
 
 
 async def try_point(
-    scenario: Scenario, point: int, *, retry: bool, without: dict[str, object], with_volume: dict[str, object]
+    scenario: Scenario,
+    kept: type[State],
+    point: int,
+    *,
+    retry: bool,
+    without: dict[str, object],
+    with_volume: dict[str, object],
 ) -> list[str]:
     """Crash at the point; let the next life recover, by its timer or by a retry; compare hosts and records."""
     directory = trial_directory()
     try:
-        trial = Trial(scenario, directory)
+        trial = Trial(scenario, directory, kept())
         await trial.prepare()
         trial.world.arm(point)
         with suppress(Crashed):
@@ -234,16 +226,19 @@ def _id_of(scenario: Scenario) -> str:
 
 def run() -> Iterator[tuple[str, int, list[str]]]:
     """For each scenario: its name, how many points were tried, the problems."""
-    for scenario in SCENARIOS:
-        yield asyncio.run(_run(scenario))
+    for kept in (SqliteState, CustomResources):
+        for scenario in SCENARIOS:
+            yield asyncio.run(_run(scenario, kept))
 
 
-async def _run(scenario: Scenario) -> tuple[str, int, list[str]]:
-    without, with_volume, points = await reference(scenario)
+async def _run(scenario: Scenario, kept: type[State]) -> tuple[str, int, list[str]]:
+    without, with_volume, points = await reference(scenario, kept)
     problems = []
     for point, label in enumerate(points):
         for retry in (False, True):
             how = "retried" if retry else "recovered"
-            for problem in await try_point(scenario, point, retry=retry, without=without, with_volume=with_volume):
+            for problem in await try_point(
+                scenario, kept, point, retry=retry, without=without, with_volume=with_volume
+            ):
                 problems.append(f"{scenario.name}, point {point} ({label}), {how}: {problem}")
-    return scenario.name, len(points), problems
+    return f"{scenario.name}, state in {kept.name}", len(points), problems

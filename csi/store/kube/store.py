@@ -37,6 +37,8 @@ from csi.store.kube.writing import Foreign, Writer
 
 _log = structlog.get_logger(__name__)
 
+# A commit that only waits for its turn is refused before its caller is told that the outcome is open.
+_SLACK = 0.5
 _UP = "see to it that the API server is up and reachable"
 
 
@@ -93,7 +95,7 @@ class KubeStore:
         task = asyncio.create_task(self._commit(tuple(changes)))
         self._running.add(task)
         task.add_done_callback(self._finished)
-        await asyncio.wait({task}, timeout=self._patience)
+        await asyncio.wait({task}, timeout=self._patience + _SLACK)
         if not task.done():
             raise StateUnusable(
                 f"state in custom resources: the change is not written yet ({self._writer.waiting_for or 'it waits'}), "

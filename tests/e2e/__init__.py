@@ -1,0 +1,1 @@
+"""End to end: image from the Dockerfile, chart, real sidecars on a real node, a pool of the laboratory."""

@@ -1,0 +1,104 @@
+"""gluster-csi as an administrator installs it: image, Secret, ConfigMaps, chart."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import csi
+from tests.cluster import images
+from tests.cluster.archive import sidecar_image
+from tests.cluster.binaries import helm
+from tests.cluster.cluster import Cluster
+from tests.lab.host import SSH_PORT
+from tests.lab.pool import Lab
+from tests.lab.system import LabError, environment
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy/helm/gluster-csi"
+NAMESPACE = "gluster-csi"
+RELEASE = "gluster-csi"
+IMAGE = f"localhost/gluster-csi:{csi.__version__}"
+STORAGE_CLASS = "gluster"
+PROVISIONER = "registry.k8s.io/sig-storage/csi-provisioner:v6.3.0"
+
+
+class Installation:
+    """One release on a cluster, with a laboratory as its external pool."""
+
+    def __init__(self, cluster: Cluster, lab: Lab) -> None:
+        self.cluster = cluster
+        self.lab = lab
+
+    def load_images(self) -> None:
+        """Ours from the Dockerfile, the sidecars from the binaries, under the names that the chart asks for."""
+        with tempfile.TemporaryDirectory(dir=self.cluster.directory) as directory:
+            archive = Path(directory, "gluster-csi.tar")
+            images.build(ROOT, IMAGE, archive, {"VERSION": csi.__version__})
+            self.cluster.import_archive(archive)
+        self.cluster.import_image(sidecar_image("csi-provisioner", PROVISIONER))
+
+    def values(self) -> dict[str, Any]:
+        """Of the chart, for this pool."""
+        return {
+            "image": {"registry": "localhost"},
+            "imagePullPolicy": "Never",
+            "hosts": {"runner": "ssh", "ssh": {"port": SSH_PORT}},
+            "topology": {"configMap": "topology"},
+            "log": {"level": "debug"},
+            "storageClasses": [{"name": STORAGE_CLASS, "parameters": {"volumeType": "replicate:3"}}],
+        }
+
+    def prepare(self) -> None:
+        """What the administrator makes by hand: namespace, ssh key, host keys, topology."""
+        self.cluster.plug_into(self.lab)
+        known_hosts, topology = self.lab.known_hosts.read_text(), json.dumps(self.lab.topology())
+        self.cluster.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+            _data("Secret", "gluster-csi-ssh", "stringData", {"id_ed25519": self.lab.key_file.read_text()}),
+            _data("ConfigMap", "gluster-csi-known-hosts", "data", {"known_hosts": known_hosts}),
+            _data("ConfigMap", "topology", "data", {"topology.json": topology}),
+        )
+
+    def install(self, values: dict[str, Any], seconds: int = 180) -> None:
+        """``helm install``; returns when everything of it is ready. A failure tells what the pods said."""
+        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=self.cluster.directory) as file:
+            json.dump(values, file)
+            file.flush()
+            try:
+                self._helm("install", str(CHART), f"--values={file.name}", "--wait", f"--timeout={seconds}s")
+            except LabError as failed:
+                raise LabError(f"{failed}\n{self.describe()}") from failed
+
+    def uninstall(self) -> None:
+        with contextlib.suppress(LabError):
+            self._helm("uninstall", "--wait", "--timeout=60s")
+
+    def _helm(self, verb: str, *words: str) -> str:
+        argv = [helm(), verb, RELEASE, *words, f"--namespace={NAMESPACE}", f"--kubeconfig={self.cluster.kubeconfig}"]
+        home = self.cluster.directory / "helm"
+        places = {f"HELM_{name}_HOME": str(home / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
+        done = subprocess.run(
+            argv, text=True, capture_output=True, timeout=600, check=False, env={**environment(), **places}
+        )
+        if done.returncode != 0:
+            raise LabError(f"helm {verb}: exit {done.returncode}: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
+
+    def describe(self) -> str:
+        """Pods, events and logs of the release: for the message of a failure."""
+        ask = self.cluster.kubectl
+        parts = [ask("get", "pods,events", f"--namespace={NAMESPACE}", check=False).stdout]
+        names = ask("get", "pods", f"--namespace={NAMESPACE}", "--output=name", check=False).stdout.split()
+        for name in names:
+            words = ("logs", name, "--all-containers", "--prefix", "--tail=40", f"--namespace={NAMESPACE}")
+            parts.append(ask(*words, check=False).stdout)
+        return "\n".join(parts)
+
+
+def _data(kind: str, name: str, field: str, values: dict[str, str]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, field: values}
