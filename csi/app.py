@@ -138,7 +138,7 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         edge = server.Server(settings.endpoint)
-        identity = IdentityService(settings.driver_name, __version__)
+        identity = IdentityService(settings.driver_name, __version__, zones=settings.topology.zones)
         edge.add_identity(identity)
         if role.controls:
             core = wire(outside or reach(settings), settings)
@@ -149,7 +149,7 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
         if role.mounts:
             publisher = _publisher(settings)
             stack.push_async_callback(publisher.stop, settings.shutdown.grace)
-            edge.add_node(NodeService(publisher, settings.node_id))
+            edge.add_node(NodeService(publisher, settings.node_id, settings.node.zone))
         if settings.metrics.listen:
             stack.callback(metrics.serve(settings.metrics.listen))
         await edge.start()

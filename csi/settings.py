@@ -164,6 +164,10 @@ class Recovery(Section):
 
 class TopologyFile(Section):
     file: Path | None = Field(default=None, description="A topology file that is loaded at each start.")
+    zones: bool = Field(
+        default=False,
+        description="Whether zones are announced to Kubernetes: volumes then keep to the zones that it asks for.",
+    )
 
 
 class Bricks(Section):
@@ -179,6 +183,12 @@ class Node(Section):
         description="Seconds until a mount that does not answer is given up; longer than a vanished host stalls it.",
     )
     log_dir: AbsolutePath = Field(default=Path("/var/log/gluster-csi"), description="Where the logs of the mounts go.")
+    zone: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="The zone of this node, numbered as those of the hosts; 0 for none; needed where topology.zones is on.",
+    )
 
 
 class Shutdown(Section):
