@@ -187,7 +187,7 @@ class Node(Section):
         default=0,
         ge=0,
         le=65535,
-        description="The zone of this node, numbered as those of the hosts; 0 for none; needed where topology.zones is on.",
+        description="The zone of this node, numbered as those of the hosts; 0: none. Needed where topology.zones is on.",
     )
 
 
