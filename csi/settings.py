@@ -172,6 +172,10 @@ class Recovery(Section):
 
 class TopologyFile(Section):
     file: Path | None = Field(default=None, description="A topology file that is loaded at each start.")
+    zones: bool = Field(
+        default=False,
+        description="Whether zones are announced to Kubernetes: volumes then keep to the zones that it asks for.",
+    )
 
 
 class Bricks(Section):
@@ -224,6 +228,11 @@ class Mounts(Section):
     ] = Field(
         default="/var/lib/kubelet",
         description="Directories, with ':' between them; the daemon mounts below them only.",
+    zone: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="The zone of this node, numbered as those of the hosts; 0: none. Needed where topology.zones is on.",
     )
 
 
