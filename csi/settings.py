@@ -217,6 +217,12 @@ class Node(Section):
         default=Path("/var/lib/gluster-csi/servers.json"),
         description="The present servers of each cluster, asked before those that a PersistentVolume names.",
     )
+    zone: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="The zone of this node, numbered as those of the hosts; 0: none. Needed with topology.zones.",
+    )
 
 
 class Mounts(Section):
@@ -228,11 +234,6 @@ class Mounts(Section):
     ] = Field(
         default="/var/lib/kubelet",
         description="Directories, with ':' between them; the daemon mounts below them only.",
-    zone: int = Field(
-        default=0,
-        ge=0,
-        le=65535,
-        description="The zone of this node, numbered as those of the hosts; 0: none. Needed where topology.zones is on.",
     )
 
 

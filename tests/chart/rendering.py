@@ -90,8 +90,8 @@ def workloads(text: str) -> Iterator[Workload]:
 
 
 def workload(text: str, part: str) -> Workload:
-    (found,) = (one for one in workloads(text) if one.part == part)
-    return found
+    """The first, where each zone has one."""
+    return next(one for one in workloads(text) if one.part == part)
 
 
 def environment(container: Document) -> dict[str, str]:

@@ -254,6 +254,18 @@ def test_the_kubelets_directory_is_the_same_everywhere() -> None:
     )
 
 
+def test_each_zone_has_a_node_plug_in_of_its_own() -> None:
+    """And its pods are not taken for those of another zone."""
+    nodes = [one for one in workloads(rendered("everything")) if one.part == "node"]
+    assert [one.pod["nodeSelector"]["topology.gluster.org/zone"] for one in nodes] == ["1", "2"]
+    assert [environment(one.containers[0])["GLUSTER_CSI_NODE__ZONE"] for one in nodes] == ["1", "2"]
+    assert all(one.pod["nodeSelector"]["kubernetes.io/os"] == "linux" for one in nodes)
+    parts = {one.part: environment(one.containers[0]) for one in workloads(rendered("everything"))}
+    assert parts["controller"]["GLUSTER_CSI_TOPOLOGY__ZONES"] == parts["node"]["GLUSTER_CSI_TOPOLOGY__ZONES"] == "true"
+    assert "--strict-topology" in workload(rendered("everything"), "controller").containers[1]["args"]
+    assert "--strict-topology" not in rendered("default")
+
+
 def test_who_registers_the_node() -> None:
     node = workload(rendered("default"), "node")
     given = environment(node.containers[0])
