@@ -117,9 +117,21 @@ class Ssh(Section):
 
 
 class Hosts(Section):
-    runner: Literal["ssh", "local"] = Field(
-        default="ssh", description="How commands reach the hosts; local: this machine is the only host."
+    runner: Literal["ssh", "local", "kube"] = Field(
+        default="ssh",
+        description="How commands reach the hosts; local: this machine is the only host; kube: the hosts are pods.",
     )
+
+
+class KubeHosts(Section):
+    namespace: Annotated[str, _text(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "the name of a namespace")] = Field(
+        default="gluster-csi", description="Where the gluster pods run."
+    )
+    selector: str = Field(
+        default="app.kubernetes.io/component=gluster-server", description="The labels of the gluster pods."
+    )
+    container: str = Field(default="", description="The container that runs glusterd; empty: the pod's default.")
+    sessions: int = Field(default=8, ge=2, le=1000, description="Shells and programs at once per pod.")
 
 
 class GlusterCommands(Section):
@@ -240,6 +252,7 @@ class Settings(Section):
     health: Health = Field(default_factory=Health)
     ssh: Ssh = Field(default_factory=Ssh)
     hosts: Hosts = Field(default_factory=Hosts)
+    kube_hosts: KubeHosts = Field(default_factory=KubeHosts)
     gluster: GlusterCommands = Field(default_factory=GlusterCommands)
     placement: Placement = Field(default_factory=Placement)
     gids: Gids = Field(default_factory=Gids)

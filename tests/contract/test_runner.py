@@ -19,12 +19,15 @@ from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, CommandTimeout, HostUnreachable
 from csi.core.model import ClusterId, Host
 from csi.core.naming import host_id
+from csi.hosts.kube import KubeRunner, KubeSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.shell import OUTPUT_LIMIT
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import World
 from csi.hosts.ssh import SshRunner, SshSettings
+from csi.kubernetes.api import KubernetesApi
 from csi.ports import Runner
+from tests.contract.exec_server import ExecServer
 from tests.contract.sshd import Sshd
 
 
@@ -78,12 +81,18 @@ async def _simulated(request: pytest.FixtureRequest) -> Bench:
     )
 
 
+async def _kube(request: pytest.FixtureRequest) -> Bench:
+    server: ExecServer = request.getfixturevalue("exec_server")
+    return Bench(KubeRunner(KubernetesApi(server.kubeconfig), KubeSettings("gluster")), a_host("gluster-0"))
+
+
 KINDS: dict[str, Callable[[pytest.FixtureRequest], Awaitable[Bench]]] = {
     "local": _local,
     "ssh": _ssh,
+    "kube": _kube,
     "simulated": _simulated,
 }
-REAL = ("local", "ssh")
+REAL = ("local", "ssh", "kube")
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +101,14 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+async def exec_server(tmp_path: Path) -> AsyncIterator[ExecServer]:
+    server = ExecServer(tmp_path)
+    await server.start()
+    yield server
+    await server.stop()
 
 
 @pytest.fixture(params=KINDS)
