@@ -57,9 +57,15 @@ class Bench:
     say: Callable[..., tuple[str, ...]] = say
     wait: Callable[[float], tuple[str, ...]] = lambda seconds: ("sleep", str(seconds))
     echo: tuple[str, ...] = ("cat",)
+    after: Callable[[], Awaitable[None]] | None = None  # ends what reached the host
 
     async def run(self, *commands: Command | tuple[str, ...], timeout: float = 10.0) -> tuple[Result, ...]:
         return await self.runner.run(self.host, script(*commands, timeout=timeout))
+
+    async def close(self) -> None:
+        await self.runner.close()
+        if self.after is not None:
+            await self.after()
 
 
 async def _local(request: pytest.FixtureRequest) -> Bench:
@@ -82,8 +88,10 @@ async def _simulated(request: pytest.FixtureRequest) -> Bench:
 
 
 async def _kube(request: pytest.FixtureRequest) -> Bench:
-    server: ExecServer = request.getfixturevalue("exec_server")
-    return Bench(KubeRunner(KubernetesApi(server.kubeconfig), KubeSettings("gluster")), a_host("gluster-0"))
+    server = ExecServer(request.getfixturevalue("tmp_path"))
+    await server.start()
+    runner = KubeRunner(KubernetesApi(server.kubeconfig), KubeSettings("gluster"))
+    return Bench(runner, a_host("gluster-0"), after=server.stop)
 
 
 KINDS: dict[str, Callable[[pytest.FixtureRequest], Awaitable[Bench]]] = {
@@ -103,26 +111,18 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     server.stop()
 
 
-@pytest.fixture
-async def exec_server(tmp_path: Path) -> AsyncIterator[ExecServer]:
-    server = ExecServer(tmp_path)
-    await server.start()
-    yield server
-    await server.stop()
-
-
 @pytest.fixture(params=KINDS)
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     made = await KINDS[request.param](request)
     yield made
-    await made.runner.close()
+    await made.close()
 
 
 @pytest.fixture(params=REAL)
 async def real(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     made = await KINDS[request.param](request)
     yield made
-    await made.runner.close()
+    await made.close()
 
 
 # --- results ----------------------------------------------------------------------------------
