@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,5 +56,7 @@ async def stored(api: Api) -> int:
 def custom_resources(control_plane: ControlPlane) -> str:
     """The kubeconfig of a real API server that knows our definitions."""
     kubeconfig = str(control_plane.kubeconfig)
-    asyncio.run(install(kubeconfig))
+    # In a thread: a test that asks for it may have its own loop running already.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(install(kubeconfig))).result()
     return kubeconfig

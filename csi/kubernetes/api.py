@@ -28,6 +28,7 @@ Body = Document | list[Document]
 _TOKEN = "BearerToken"  # noqa: S105 - what the client calls the entry
 _CHUNK = 1 << 16
 _HEARTBEAT = 15.0  # seconds between two questions whether the other end of a websocket is there
+_LINGER = 0.02  # seconds
 
 
 class ApiUnreachable(DriverError):
@@ -113,7 +114,7 @@ class KubernetesApi:
         patience = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.total, sock_read=150)
         try:
             response = await self._send("GET", path, {**query, "watch": "1"}, None, patience)
-            async with response:
+            try:
                 if response.status != 200:
                     raise WatchRefused(Answer(response.status, await response.read()))
                 pending = b""
@@ -121,6 +122,8 @@ class KubernetesApi:
                     *lines, pending = (pending + chunk).split(b"\n")
                     for line in lines:
                         yield line
+            finally:
+                _hang_up(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiUnreachable(f"the watch of {path} broke ({_told(error)})") from error
 
@@ -157,6 +160,8 @@ class KubernetesApi:
         connected, self._client = self._client, None
         if connected is not None:
             await connected.close()
+            # Connections that were cut off in their making let go of their sockets in the next turns of the loop.
+            await asyncio.sleep(_LINGER)
 
     async def _send(
         self,
@@ -194,6 +199,13 @@ class KubernetesApi:
                     ) from error
                 self._client = client.ApiClient(settings)
             return self._client
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """End the connection of a stream at once: a polite end of TLS would wait for an answer that nobody reads."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
+    response.close()
 
 
 def _told(error: BaseException) -> str:
