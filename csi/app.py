@@ -33,12 +33,16 @@ from csi.driver.identity import IdentityService
 from csi.driver.node import NodeService
 from csi.driver.registration import Registration
 from csi.gluster.adapter import GlusterCli, GlusterSettings
+from csi.groups import keeper as groups
+from csi.groups.keeper import Finding, GroupKeeper
+from csi.hosts.kube import KubeRunner, KubeSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.ssh import SshRunner, SshSettings
 from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.events import ClaimEvents, Events
 from csi.leadership import Leadership
 from csi.mounts.glusterfs import GlusterMounter
-from csi.ports import BrickBackend, Clock, Gluster, Put, Runner, Store
+from csi.ports import BrickBackend, ClaimNotices, Clock, Gluster, Put, Runner, Store
 from csi.service.adoption import Adoption
 from csi.service.journal import Journal
 from csi.service.operations import Operations
@@ -99,8 +103,7 @@ class Core:
 def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
     """The real outside world that the settings describe; with ``leadership``, it can be acted on while that lasts."""
     clock = SystemClock()
-    over_ssh = settings.hosts.runner == "ssh"
-    runner: Runner = SshRunner(SshSettings(**settings.ssh.model_dump())) if over_ssh else LocalRunner()
+    runner = _runner(settings)
     if leadership is not None:
         runner = leadership.gated(runner)
     timing = GlusterSettings(**settings.gluster.model_dump())
@@ -112,6 +115,18 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
         clock=clock,
         term=leadership.term if leadership is not None else lambda: 0,
     )
+
+
+def _runner(settings: Settings) -> Runner:
+    match settings.hosts.runner:
+        case "ssh":
+            return SshRunner(SshSettings(**settings.ssh.model_dump()))
+        case "kube":
+            return KubeRunner(
+                KubernetesApi(settings.kubernetes.kubeconfig), KubeSettings(**settings.kube_hosts.model_dump())
+            )
+        case "local":
+            return LocalRunner()
 
 
 def _store(settings: Settings, leadership: Leadership | None) -> Store:
@@ -171,7 +186,7 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
         leadership = _leadership(settings) if role.controls else None
         if role.controls:
             core = wire(outside or reach(settings, leadership), settings)
-            edge.add_controller(ControllerService(core.volumes))
+            edge.add_controller(ControllerService(core.volumes, _claim_notices(settings, stack)))
             edge.add_admin(AdminService(core.topology))
             if leadership is not None:
                 # A standby answers that it is not ready, so that its sidecars wait.
@@ -181,6 +196,7 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
                 if not await leadership.lead(stack, stop):
                     return
             await open_core(core, stack, settings)
+            _keep_groups(settings, stack)
             stack.callback(metrics.watch(core.outside.store, core.operations))
         if role.mounts:
             publisher = _publisher(settings)
@@ -240,6 +256,43 @@ async def load_topology(settings: Settings, file: Path) -> AsyncIterator[Progres
         stack.push_async_callback(core.outside.gluster.close)
         async for progress in core.topology.load(topologyfile.parse(document)):
             yield progress
+
+
+def _claim_notices(settings: Settings, stack: AsyncExitStack) -> ClaimNotices | None:
+    if settings.state.backend != "kubernetes":
+        return None
+    return ClaimEvents(_events(_api(settings, stack), settings))
+
+
+def _keep_groups(settings: Settings, stack: AsyncExitStack) -> None:
+    if settings.state.backend != "kubernetes" or not settings.gids.annotate:
+        return
+    api = _api(settings, stack)
+    keeping = asyncio.create_task(GroupKeeper(api, _events(api, settings), settings.driver_name).run(), name="groups")
+
+    async def end() -> None:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+def _api(settings: Settings, stack: AsyncExitStack) -> KubernetesApi:
+    """A way to the API server that ends with the stack."""
+    api = KubernetesApi(settings.kubernetes.kubeconfig)
+    stack.push_async_callback(api.close)
+    return api
+
+
+def _events(api: KubernetesApi, settings: Settings) -> Events:
+    return Events(api, settings.driver_name)
+
+
+async def check_groups(settings: Settings) -> list[Finding]:
+    """What is wrong with the groups of volumes and pods. Raises: ApiUnreachable, ListRefused."""
+    log.configure("warning", "text")
+    async with AsyncExitStack() as stack:
+        return await groups.check(_api(settings, stack), settings.driver_name)
 
 
 def _registration(settings: Settings, directory: Path) -> Registration:

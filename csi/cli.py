@@ -124,6 +124,28 @@ def import_state(file: Path, config: Path | None) -> None:
     click.echo(f"{count} records read from {file}")
 
 
+@main.group()
+def gid() -> None:
+    """The groups of volumes."""
+
+
+@gid.command()
+@_config
+def check(config: Path | None) -> None:
+    """Look for PersistentVolumes without the annotation that gives pods their group, and pods without the group."""
+    from csi import app  # noqa: PLC0415
+
+    async def show() -> int:
+        found = await app.check_groups(app.settings_for(app.Role.NODE, config, os.environ))
+        for finding in found:
+            click.echo(f"{finding.subject}: {finding.problem}")
+        return len(found)
+
+    count = _done(show)
+    click.echo(f"{count} problems" if count else "all volumes have their annotation, all pods their groups")
+    sys.exit(1 if count else 0)
+
+
 def _done(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     try:
         return asyncio.run(work())

@@ -190,6 +190,11 @@ class Gids(Section):
         allow_inf_nan=False,
         description="Seconds that a freed GID rests: a pod that outlives its volume must not reach the next one.",
     )
+    annotate: bool = Field(
+        default=True,
+        description="Whether PersistentVolumes get the annotation with their GID where they lack it, and pods that "
+        "run without it are told of; only with state.backend 'kubernetes'.",
+    )
 
 
 class Recovery(Section):

@@ -26,6 +26,17 @@ class Subject:
     api_version: str = "v1"
 
 
+class ClaimEvents:
+    """Implements ``ports.ClaimNotices``."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    async def tell(self, namespace: str, claim: str, uid: str, reason: str, message: str) -> None:
+        subject = Subject("PersistentVolumeClaim", claim, namespace, uid)
+        await self._events.tell(subject, reason, message, warning=False)
+
+
 class Events:
     """``component`` is who tells. Telling the same of a subject again within the life of an event does nothing."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -11,7 +11,9 @@ import pytest
 from csi.api import csi_pb2 as pb
 from csi.core.errors import HostUnreachable
 from csi.core.model import Durability, Protection
-from tests.unit.driver.conftest import GIB, Edge, block, capability
+from csi.driver.controller import ControllerService
+from csi.service.volumes import Volumes
+from tests.unit.driver.conftest import GIB, Edge, FakeVolumes, block, capability
 
 Code = grpc.StatusCode
 Rpc = pb.ControllerServiceCapability.RPC
@@ -72,6 +74,28 @@ async def test_create_asks_the_service_and_tells_the_node_what_it_needs(edge: Ed
             "gid": "2000",
         },
     )
+
+
+async def test_the_owner_of_a_claim_is_told_of_parameters_without_effect() -> None:
+    told = []
+
+    class Notices:
+        async def tell(self, *words: str) -> None:
+            told.append(words)
+
+    uid = "0f8ae0c2-9a1c-4a9e-8d5b-0d2f2f3c1a11"
+    of_claim = {"csi.storage.k8s.io/pvc/name": "data", "csi.storage.k8s.io/pvc/namespace": "shop"}
+    controller = ControllerService(cast(Volumes, FakeVolumes()), Notices())
+    for name, parameters in (
+        (f"pvc-{uid}", {"resturl": "http://heketi:8080", "secretName": "s", **of_claim}),
+        (f"pvc-{uid}", of_claim),
+        ("by-hand", {"resturl": "http://heketi:8080", **of_claim}),
+        (f"pvc-{uid}", {"resturl": "http://heketi:8080"}),
+    ):
+        await controller.CreateVolume(create(name, parameters=parameters), object())
+    ((*claim, reason, text),) = told
+    assert (claim, reason) == (["shop", "data", uid], "ParametersUnused")
+    assert "resturl, secretName" in text
 
 
 async def test_create_without_a_size_leaves_it_to_the_service(edge: Edge) -> None:
