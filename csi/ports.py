@@ -64,6 +64,11 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+class ClaimNotices(Protocol):
+    async def tell(self, namespace: str, claim: str, uid: str, reason: str, message: str) -> None:
+        """Tell the owner of a PersistentVolumeClaim what he should know. Never raises."""
+
+
 # --- hosts ------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ Where zones are announced (``zones.py``), they confine bricks. Secrets are not u
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 from google.protobuf.wrappers_pb2 import Int64Value
@@ -16,6 +17,8 @@ from csi.core import params
 from csi.core.errors import DriverError, InvalidRequest
 from csi.core.model import Volume
 from csi.driver import wire, zones
+from csi.driver.claims import Claim, claim_of
+from csi.ports import ClaimNotices
 from csi.service.volumes import Condition, Volumes
 
 _log = structlog.get_logger(__name__)
@@ -32,8 +35,9 @@ CAPABILITIES = (
 
 
 class ControllerService(rpc.ControllerServicer):
-    def __init__(self, volumes: Volumes) -> None:
+    def __init__(self, volumes: Volumes, notices: ClaimNotices | None = None) -> None:
         self._volumes = volumes
+        self._notices = notices
 
     async def ControllerGetCapabilities(  # noqa: N802 - here and below the name is the wire's
         self, request: pb.ControllerGetCapabilitiesRequest, context: object
@@ -46,9 +50,9 @@ class ControllerService(rpc.ControllerServicer):
         self, request: pb.CreateVolumeRequest, context: object
     ) -> pb.CreateVolumeResponse:
         asked, unused = wire.create_request(request)
-        if unused:
-            _log.warning("parameters without use here", names=unused)
         volume = await self._volumes.create(asked)
+        if unused:
+            await self._tell_of_unused(unused, claim_of(request))
         return pb.CreateVolumeResponse(volume=self._volume(volume))
 
     async def DeleteVolume(  # noqa: N802
@@ -124,6 +128,12 @@ class ControllerService(rpc.ControllerServicer):
             maximum_volume_size=Int64Value(value=capacity.maximum),
             minimum_volume_size=Int64Value(value=capacity.minimum),
         )
+
+    async def _tell_of_unused(self, names: Sequence[str], claim: Claim | None) -> None:
+        _log.warning("parameters without use here", names=names)
+        if self._notices is not None and claim is not None:
+            text = f"without effect in this StorageClass: {', '.join(names)} (they were for Heketi); they can go"
+            await self._notices.tell(claim.namespace, claim.name, claim.uid, "ParametersUnused", text)
 
     def _volume(self, volume: Volume) -> pb.Volume:
         return wire.volume(volume, self._volumes.servers(volume))

@@ -10,7 +10,7 @@ find that out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -27,6 +27,7 @@ Body = Document | list[Document]
 
 _TOKEN = "BearerToken"  # noqa: S105 - what the client calls the entry
 _CHUNK = 1 << 16
+_HEARTBEAT = 15.0  # seconds between two questions whether the other end of a websocket is there
 _LINGER = 0.02  # seconds
 
 
@@ -125,6 +126,35 @@ class KubernetesApi:
                 _hang_up(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiUnreachable(f"the watch of {path} broke ({_told(error)})") from error
+
+    async def websocket(
+        self, path: str, query: Sequence[tuple[str, str]], protocol: str
+    ) -> aiohttp.ClientWebSocketResponse:
+        """A connection for a subprotocol; whether the server chose it is for the caller to look at.
+
+        Raises: ApiUnreachable; aiohttp.WSServerHandshakeError if the server answers otherwise.
+        """
+        connected = self._client or await self._connect()
+        headers = {"User-Agent": "gluster-csi"}
+        await connected.update_params_for_auth(headers, [], [_TOKEN], path, "GET", None)
+        rest = connected.rest_client
+        if rest.pool_manager is None:
+            rest.pool_manager = rest._create_pool_manager()
+        try:
+            async with asyncio.timeout(self._timeout.total):
+                socket: aiohttp.ClientWebSocketResponse = await rest.pool_manager.ws_connect(
+                    f"{connected.configuration.host}{path}?{urlencode(query)}",
+                    headers=headers,
+                    protocols=(protocol,),
+                    proxy=rest.proxy,
+                    heartbeat=_HEARTBEAT,
+                    max_msg_size=0,
+                )
+                return socket
+        except aiohttp.WSServerHandshakeError:
+            raise
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiUnreachable(f"the API server does not answer ({_told(error)})") from error
 
     async def close(self) -> None:
         connected, self._client = self._client, None

@@ -19,12 +19,15 @@ from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, CommandTimeout, HostUnreachable
 from csi.core.model import ClusterId, Host
 from csi.core.naming import host_id
+from csi.hosts.kube import KubeRunner, KubeSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.shell import OUTPUT_LIMIT
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import World
 from csi.hosts.ssh import SshRunner, SshSettings
+from csi.kubernetes.api import KubernetesApi
 from csi.ports import Runner
+from tests.contract.exec_server import ExecServer
 from tests.contract.sshd import Sshd
 
 
@@ -54,9 +57,15 @@ class Bench:
     say: Callable[..., tuple[str, ...]] = say
     wait: Callable[[float], tuple[str, ...]] = lambda seconds: ("sleep", str(seconds))
     echo: tuple[str, ...] = ("cat",)
+    after: Callable[[], Awaitable[None]] | None = None  # ends what reached the host
 
     async def run(self, *commands: Command | tuple[str, ...], timeout: float = 10.0) -> tuple[Result, ...]:
         return await self.runner.run(self.host, script(*commands, timeout=timeout))
+
+    async def close(self) -> None:
+        await self.runner.close()
+        if self.after is not None:
+            await self.after()
 
 
 async def _local(request: pytest.FixtureRequest) -> Bench:
@@ -78,12 +87,20 @@ async def _simulated(request: pytest.FixtureRequest) -> Bench:
     )
 
 
+async def _kube(request: pytest.FixtureRequest) -> Bench:
+    server = ExecServer(request.getfixturevalue("tmp_path"))
+    await server.start()
+    runner = KubeRunner(KubernetesApi(server.kubeconfig), KubeSettings("gluster"))
+    return Bench(runner, a_host("gluster-0"), after=server.stop)
+
+
 KINDS: dict[str, Callable[[pytest.FixtureRequest], Awaitable[Bench]]] = {
     "local": _local,
     "ssh": _ssh,
+    "kube": _kube,
     "simulated": _simulated,
 }
-REAL = ("local", "ssh")
+REAL = ("local", "ssh", "kube")
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +115,14 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     made = await KINDS[request.param](request)
     yield made
-    await made.runner.close()
+    await made.close()
 
 
 @pytest.fixture(params=REAL)
 async def real(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     made = await KINDS[request.param](request)
     yield made
-    await made.runner.close()
+    await made.close()
 
 
 # --- results ----------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def test_every_problem_is_told_at_once_with_its_origin(file: Path) -> None:
         ("metrics.listen", "localhost:65536", "HOST:PORT"),
         ("metrics.listen", "localhost:", "HOST:PORT"),
         ("log.format", "xml", "'json' or 'text'"),
-        ("hosts.runner", "telnet", "'ssh' or 'local'"),
+        ("hosts.runner", "telnet", "'ssh', 'local' or 'kube'"),
         ("ssh.port", "65536", "65535"),
         ("ssh.user", "-oProxyCommand=id", "the name of a user"),
         ("ssh.sudo", "perhaps", "boolean"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -11,8 +11,10 @@ import pytest
 from csi.api import csi_pb2 as pb
 from csi.core.errors import HostUnreachable
 from csi.core.model import Durability, Protection
+from csi.driver.controller import ControllerService
 from csi.driver.zones import KEY
-from tests.unit.driver.conftest import GIB, Edge, block, capability
+from csi.service.volumes import Volumes
+from tests.unit.driver.conftest import GIB, Edge, FakeVolumes, block, capability
 
 Code = grpc.StatusCode
 Rpc = pb.ControllerServiceCapability.RPC
@@ -92,6 +94,28 @@ async def test_the_zones_that_are_asked_for_confine_the_volume(edge: Edge) -> No
     assert edge.volumes.created[1].spec.zones == ()
     wrong = create("pvc-3", accessibility_requirements=zone("eu-west-1a"))
     await refused(edge.controller.CreateVolume(wrong), Code.INVALID_ARGUMENT, KEY, "eu-west-1a")
+
+
+async def test_the_owner_of_a_claim_is_told_of_parameters_without_effect() -> None:
+    told = []
+
+    class Notices:
+        async def tell(self, *words: str) -> None:
+            told.append(words)
+
+    uid = "0f8ae0c2-9a1c-4a9e-8d5b-0d2f2f3c1a11"
+    of_claim = {"csi.storage.k8s.io/pvc/name": "data", "csi.storage.k8s.io/pvc/namespace": "shop"}
+    controller = ControllerService(cast(Volumes, FakeVolumes()), Notices())
+    for name, parameters in (
+        (f"pvc-{uid}", {"resturl": "http://heketi:8080", "secretName": "s", **of_claim}),
+        (f"pvc-{uid}", of_claim),
+        ("by-hand", {"resturl": "http://heketi:8080", **of_claim}),
+        (f"pvc-{uid}", {"resturl": "http://heketi:8080"}),
+    ):
+        await controller.CreateVolume(create(name, parameters=parameters), object())
+    ((*claim, reason, text),) = told
+    assert (claim, reason) == (["shop", "data", uid], "ParametersUnused")
+    assert "resturl, secretName" in text
 
 
 async def test_create_without_a_size_leaves_it_to_the_service(edge: Edge) -> None:
