@@ -40,6 +40,7 @@ from csi.hosts.local import LocalRunner
 from csi.hosts.ssh import SshRunner, SshSettings
 from csi.kubernetes.api import KubernetesApi
 from csi.kubernetes.events import ClaimEvents, Events
+from csi.kubernetes.pods import PodNotices
 from csi.leadership import Leadership
 from csi.mounts.detached import DetachedClients
 from csi.mounts.glusterfs import GlusterMounter
@@ -47,6 +48,7 @@ from csi.mounts.probe import Probes
 from csi.mounts.remote import RemoteClients
 from csi.mounts.servers import ServersFile
 from csi.mounts.staged import StagedFiles
+from csi.nodeports import Notices, ServerLists
 from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Put, Runner, Store
 from csi.service.adoption import Adoption
 from csi.service.journal import Journal
@@ -60,6 +62,7 @@ from csi.service.volumes import Volumes
 from csi.service.watch import Watch
 from csi.store import archive
 from csi.store.kube import KubeStore, snapshot
+from csi.store.kube.servers import KubeServerLists
 from csi.store.sqlite import SqliteStore
 
 _log = structlog.get_logger(__name__)
@@ -205,7 +208,7 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
             _keep_groups(settings, stack)
             stack.callback(metrics.watch(core.outside.store, core.operations))
         if role.mounts:
-            publisher = _publisher(settings)
+            publisher = _publisher(settings, stack)
             await publisher.resume()
             stack.push_async_callback(publisher.stop, settings.shutdown.grace)
             watch = Watch(publisher, SystemClock(), settings.node.watch_interval)
@@ -374,7 +377,7 @@ async def _alone(settings: Settings, stack: AsyncExitStack) -> Leadership | None
     return leadership
 
 
-def _publisher(settings: Settings) -> Publisher:
+def _publisher(settings: Settings, stack: AsyncExitStack) -> Publisher:
     node = settings.node
     probes = Probes(node.stat_timeout)
     clients: Clients = (
@@ -382,11 +385,15 @@ def _publisher(settings: Settings) -> Publisher:
         if node.mounts_socket
         else DetachedClients(node.log_dir, probes, node.mount_timeout)
     )
+    known = ServersFile(node.servers_cache, settings.node_id)
+    servers: ServerLists = known
+    notices: Notices = log.LoggedNotices()
+    if settings.state.backend == "kubernetes":
+        api = _api(settings, stack)
+        servers = KubeServerLists(api, known)
+        notices = PodNotices(api, _events(api, settings), settings.node_id)
     return Publisher(
-        GlusterMounter(clients, probes),
-        servers=ServersFile(node.servers_cache, settings.node_id),
-        staged=StagedFiles(node.staged_dir),
-        notices=log.LoggedNotices(),
+        GlusterMounter(clients, probes), servers=servers, staged=StagedFiles(node.staged_dir), notices=notices
     )
 
 

@@ -54,6 +54,12 @@ class ServersFile:
         except OSError as error:
             _log.warning("server lists can't be written", path=str(self._path), error=str(error))
 
+    async def note(self, volume_id: str, cluster: str, servers: Sequence[str]) -> None:
+        """As ``remember``, of one volume and its cluster; the others stay."""
+        self._refresh()
+        known = self._lists
+        await self.remember({**known.clusters, cluster: servers}, {**known.volumes, volume_id: cluster})
+
     def _refresh(self) -> None:
         """A file that can't be read or understood leaves what was known."""
         try:
