@@ -147,7 +147,9 @@ def settings_for(role: Role, config_file: Path | None, environ: Mapping[str, str
     return settings
 
 
-async def run(role: Role, settings: Settings, outside: Outside | None = None) -> None:
+async def run(  # noqa: C901 - the order of a start, in one place
+    role: Role, settings: Settings, outside: Outside | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then stop gracefully.
 
     Raises: StateUnusable, ConfigInvalid, Unavailable (the socket can't be had).
@@ -168,26 +170,24 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
             health = HealthPort(settings.health.listen, conditions)
             await health.start()
             stack.push_async_callback(health.stop)
-        leadership = _leadership(settings) if role.controls else None
+        leadership, core = None, None
         if role.controls:
+            leadership = _leadership(settings)
             core = wire(outside or reach(settings, leadership), settings)
             edge.add_controller(ControllerService(core.volumes))
             edge.add_admin(AdminService(core.topology))
-            if leadership is not None:
-                # A standby answers that it is not ready, so that its sidecars wait.
-                await edge.start()
-                stack.push_async_callback(edge.stop, 0)
-                _log.info("standing by", lease=settings.kubernetes.lease)
-                if not await leadership.lead(stack, stop):
-                    return
-            await open_core(core, stack, settings)
-            stack.callback(metrics.watch(core.outside.store, core.operations))
         if role.mounts:
             publisher = _publisher(settings)
             stack.push_async_callback(publisher.stop, settings.shutdown.grace)
             edge.add_node(NodeService(publisher, settings.node_id))
         if settings.metrics.listen:
             stack.callback(metrics.serve(settings.metrics.listen))
+        if leadership is not None:
+            # A standby answers that it is not ready, so that its sidecars wait.
+            await edge.start()
+            stack.push_async_callback(edge.stop, 0)
+        if core is not None and not await _take_charge(core, leadership, stack, settings, stop):
+            return
         if leadership is None:
             await edge.start()
         stack.push_async_callback(edge.stop, settings.shutdown.grace)
@@ -202,6 +202,19 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
         finally:
             _log.info("stopping", grace=settings.shutdown.grace)
             identity.ready = False
+
+
+async def _take_charge(
+    core: Core, leadership: Leadership | None, stack: AsyncExitStack, settings: Settings, stop: asyncio.Event
+) -> bool:
+    """Returns when this process may act, with its state open; False if it was stopped before."""
+    if leadership is not None:
+        _log.info("standing by", lease=settings.kubernetes.lease)
+        if not await leadership.lead(stack, stop):
+            return False
+    await open_core(core, stack, settings)
+    stack.callback(metrics.watch(core.outside.store, core.operations))
+    return True
 
 
 async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> None:
