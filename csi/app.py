@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,11 +20,9 @@ from csi.bricks.file import FileBackend
 from csi.clock import SystemClock
 from csi.config import Settings
 from csi.core import topologyfile
-from csi.core.errors import StateUnusable
-from csi.core.inventory import Inventory
 from csi.core.model import Backend
 from csi.core.placement import Limits
-from csi.driver import admin, server
+from csi.driver import server
 from csi.driver.admin import AdminService
 from csi.driver.controller import ControllerService
 from csi.driver.health import HealthPort
@@ -33,8 +30,7 @@ from csi.driver.identity import IdentityService
 from csi.driver.node import NodeService
 from csi.driver.registration import Registration
 from csi.gluster.adapter import GlusterCli, GlusterSettings
-from csi.groups import keeper as groups
-from csi.groups.keeper import Finding, GroupKeeper
+from csi.groups.keeper import GroupKeeper
 from csi.hosts.kube import KubeRunner, KubeSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.ssh import SshRunner, SshSettings
@@ -49,7 +45,7 @@ from csi.mounts.remote import RemoteClients
 from csi.mounts.servers import ServersFile
 from csi.mounts.staged import StagedFiles
 from csi.nodeports import Notices, ServerLists
-from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Put, Runner, Store
+from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Runner, Store
 from csi.service.adoption import Adoption
 from csi.service.journal import Journal
 from csi.service.operations import Operations
@@ -57,18 +53,14 @@ from csi.service.presence import Presence
 from csi.service.publish import Publisher
 from csi.service.recovery import Pace, Recovery
 from csi.service.steps import Steps
-from csi.service.topology import Progress, Topology
+from csi.service.topology import Topology
 from csi.service.volumes import Volumes
 from csi.service.watch import Watch
-from csi.store import archive
-from csi.store.kube import KubeStore, snapshot
+from csi.store.kube import KubeStore
 from csi.store.kube.servers import KubeServerLists
 from csi.store.sqlite import SqliteStore
 
 _log = structlog.get_logger(__name__)
-
-# Records in one commit of an import: no caller waits too long for one.
-_IMPORTED_AT_ONCE = 200
 
 
 class Role(StrEnum):
@@ -117,7 +109,7 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
         runner = leadership.gated(runner)
     timing = GlusterSettings(**settings.gluster.model_dump())
     return Outside(
-        store=_store(settings, leadership),
+        store=store_of(settings, leadership),
         runner=runner,
         gluster=GlusterCli(runner, clock, timing),
         backends={Backend.FILE: FileBackend(runner, settings.instance, settings.bricks.fstab)},
@@ -138,7 +130,8 @@ def _runner(settings: Settings) -> Runner:
             return LocalRunner()
 
 
-def _store(settings: Settings, leadership: Leadership | None) -> Store:
+def store_of(settings: Settings, leadership: Leadership | None) -> Store:
+    """Where the records are; with ``leadership``, they can be written while that lasts."""
     if settings.state.backend == "sqlite":
         return SqliteStore(settings.state.path)
     api = KubernetesApi(settings.kubernetes.kubeconfig)
@@ -171,7 +164,9 @@ def settings_for(role: Role, config_file: Path | None, environ: Mapping[str, str
     return settings
 
 
-async def run(role: Role, settings: Settings, outside: Outside | None = None) -> None:
+async def run(  # noqa: C901 - the order of a start, in one place
+    role: Role, settings: Settings, outside: Outside | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then stop gracefully.
 
     Raises: StateUnusable, ConfigInvalid, Unavailable (the socket can't be had).
@@ -192,21 +187,12 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
             health = HealthPort(settings.health.listen, conditions)
             await health.start()
             stack.push_async_callback(health.stop)
-        leadership = _leadership(settings) if role.controls else None
+        leadership, core = None, None
         if role.controls:
+            leadership = leadership_of(settings)
             core = wire(outside or reach(settings, leadership), settings)
             edge.add_controller(ControllerService(core.volumes, _claim_notices(settings, stack)))
             edge.add_admin(AdminService(core.topology))
-            if leadership is not None:
-                # A standby answers that it is not ready, so that its sidecars wait.
-                await edge.start()
-                stack.push_async_callback(edge.stop, 0)
-                _log.info("standing by", lease=settings.kubernetes.lease)
-                if not await leadership.lead(stack, stop):
-                    return
-            await open_core(core, stack, settings)
-            _keep_groups(settings, stack)
-            stack.callback(metrics.watch(core.outside.store, core.operations))
         if role.mounts:
             publisher = _publisher(settings, stack)
             await publisher.resume()
@@ -216,6 +202,12 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
             edge.add_node(NodeService(publisher, settings.node_id, settings.node.zone))
         if settings.metrics.listen:
             stack.callback(metrics.serve(settings.metrics.listen))
+        if leadership is not None:
+            # A standby answers that it is not ready, so that its sidecars wait.
+            await edge.start()
+            stack.push_async_callback(edge.stop, 0)
+        if core is not None and not await _take_charge(core, leadership, stack, settings, stop):
+            return
         if leadership is None:
             await edge.start()
         stack.push_async_callback(edge.stop, settings.shutdown.grace)
@@ -230,6 +222,20 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
         finally:
             _log.info("stopping", grace=settings.shutdown.grace)
             identity.ready = False
+
+
+async def _take_charge(
+    core: Core, leadership: Leadership | None, stack: AsyncExitStack, settings: Settings, stop: asyncio.Event
+) -> bool:
+    """Returns when this process may act, with its state open; False if it was stopped before."""
+    if leadership is not None:
+        _log.info("standing by", lease=settings.kubernetes.lease)
+        if not await leadership.lead(stack, stop):
+            return False
+    await open_core(core, stack, settings)
+    _keep_groups(settings, stack)
+    stack.callback(metrics.watch(core.outside.store, core.operations))
+    return True
 
 
 async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> None:
@@ -248,44 +254,20 @@ async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> No
     stack.push_async_callback(_ended, recovering)
 
 
-async def load_topology(settings: Settings, file: Path) -> AsyncIterator[Progress]:
-    """Through the driver that runs on this machine, or by opening its state if none does."""
-    document = await asyncio.to_thread(file.read_bytes)
-    if await admin.is_served(settings.endpoint):
-        async for progress in admin.load_topology(settings.endpoint, document):
-            yield progress
-        return
-    log.configure("warning", "text")
-    async with AsyncExitStack() as stack:
-        core = wire(reach(settings, await _alone(settings, stack)), settings)
-        await core.outside.store.open()
-        stack.push_async_callback(core.outside.store.close)
-        stack.push_async_callback(core.outside.runner.close)
-        stack.push_async_callback(core.outside.gluster.close)
-        async for progress in core.topology.load(topologyfile.parse(document)):
-            yield progress
-
-
 def _claim_notices(settings: Settings, stack: AsyncExitStack) -> ClaimNotices | None:
     if settings.state.backend != "kubernetes":
         return None
-    return ClaimEvents(_events(_api(settings, stack), settings))
+    return ClaimEvents(_events(api_of(settings, stack), settings))
 
 
 def _keep_groups(settings: Settings, stack: AsyncExitStack) -> None:
-    if settings.state.backend != "kubernetes" or not settings.gids.annotate:
-        return
-    api = _api(settings, stack)
-    keeping = asyncio.create_task(GroupKeeper(api, _events(api, settings), settings.driver_name).run(), name="groups")
-
-    async def end() -> None:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-
-    stack.push_async_callback(end)
+    if settings.state.backend == "kubernetes" and settings.gids.annotate:
+        api = api_of(settings, stack)
+        keeper = GroupKeeper(api, _events(api, settings), settings.driver_name)
+        stack.push_async_callback(_ended, asyncio.create_task(keeper.run(), name="groups"))
 
 
-def _api(settings: Settings, stack: AsyncExitStack) -> KubernetesApi:
+def api_of(settings: Settings, stack: AsyncExitStack) -> KubernetesApi:
     """A way to the API server that ends with the stack."""
     api = KubernetesApi(settings.kubernetes.kubeconfig)
     stack.push_async_callback(api.close)
@@ -296,85 +278,14 @@ def _events(api: KubernetesApi, settings: Settings) -> Events:
     return Events(api, settings.driver_name)
 
 
-async def check_groups(settings: Settings) -> list[Finding]:
-    """What is wrong with the groups of volumes and pods. Raises: ApiUnreachable, ListRefused."""
-    log.configure("warning", "text")
-    async with AsyncExitStack() as stack:
-        return await groups.check(_api(settings, stack), settings.driver_name)
-
-
 def _registration(settings: Settings, directory: Path) -> Registration:
     endpoint = settings.node.kubelet_socket or settings.endpoint.removeprefix("unix://")
     return Registration(directory, settings.driver_name, str(endpoint))
 
 
-async def export_state(settings: Settings, file: Path) -> int:
-    """Write all records to a new file; how many. Custom resources can be exported while controllers run."""
-    log.configure("warning", "text")
-    if settings.state.backend == "kubernetes":
-        api = KubernetesApi(settings.kubernetes.kubeconfig)
-        try:
-            inventory = Inventory.of((await snapshot.load(api)).records)
-        finally:
-            await api.close()
-    else:
-        store = _store(settings, None)
-        await store.open()
-        inventory = store.inventory
-        await store.close()
-    await asyncio.to_thread(_write_whole, file, b"".join(archive.write(inventory)))
-    return sum(1 for _ in inventory.records())
-
-
-async def import_state(settings: Settings, file: Path) -> int:
-    """Put the records of an exported file into an empty state; how many.
-
-    Raises: StateUnusable if the file is not whole, or the state is not empty.
-    """
-    log.configure("warning", "text")
-    lines = (await asyncio.to_thread(file.read_bytes)).splitlines()
-    records = archive.read(lines, str(file))
-    async with AsyncExitStack() as stack:
-        store = _store(settings, await _alone(settings, stack))
-        await store.open()
-        stack.push_async_callback(store.close)
-        if next(store.inventory.records(), None) is not None:
-            raise StateUnusable("the state holds records already: import into an empty one only")
-        for start in range(0, len(records), _IMPORTED_AT_ONCE):
-            await store.commit([Put(record) for record in records[start : start + _IMPORTED_AT_ONCE]])
-    return len(records)
-
-
-def _write_whole(file: Path, content: bytes) -> None:
-    """A file of that name is always whole."""
-    new = file.with_name(file.name + ".new")
-    new.touch(mode=0o600)
-    with new.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.rename(file)
-
-
-def _leadership(settings: Settings) -> Leadership | None:
+def leadership_of(settings: Settings) -> Leadership | None:
+    """None where no other controller can have the same state."""
     return Leadership(settings) if settings.state.backend == "kubernetes" else None
-
-
-async def _alone(settings: Settings, stack: AsyncExitStack) -> Leadership | None:
-    """For what is done once, beside the services: while it runs, no controller acts.
-
-    Raises: StateUnusable if one does.
-    """
-    leadership = _leadership(settings)
-    if leadership is not None:
-        try:
-            async with asyncio.timeout(settings.kubernetes.lease_seconds + 2 * settings.kubernetes.retry_seconds):
-                await leadership.lead(stack, asyncio.Event())
-        except TimeoutError:
-            raise StateUnusable(
-                f"lease {settings.kubernetes.lease} is held by a controller that runs: scale the controllers to 0 first"
-            ) from None
-    return leadership
 
 
 def _publisher(settings: Settings, stack: AsyncExitStack) -> Publisher:
@@ -389,7 +300,7 @@ def _publisher(settings: Settings, stack: AsyncExitStack) -> Publisher:
     servers: ServerLists = known
     notices: Notices = log.LoggedNotices()
     if settings.state.backend == "kubernetes":
-        api = _api(settings, stack)
+        api = api_of(settings, stack)
         servers = KubeServerLists(api, known)
         notices = PodNotices(api, _events(api, settings), settings.node_id)
     return Publisher(

@@ -105,11 +105,11 @@ def load(file: Path, config: Path | None) -> None:
 
     A running driver is asked to do it; without one the state file is opened.
     """
-    from csi import app  # noqa: PLC0415
+    from csi import app, errands  # noqa: PLC0415
 
     async def show() -> bool:
         failed = False
-        async for progress in app.load_topology(app.settings_for(app.Role.CONTROLLER, config, os.environ), file):
+        async for progress in errands.load_topology(app.settings_for(app.Role.CONTROLLER, config, os.environ), file):
             click.echo(("ERROR " if progress.failed else "") + progress.line)
             failed |= progress.failed
         return failed
@@ -135,9 +135,9 @@ def export_state(file: Path, config: Path | None) -> None:
 
     An SQLite state must not be in use; custom resources may be.
     """
-    from csi import app  # noqa: PLC0415
+    from csi import app, errands  # noqa: PLC0415
 
-    count = _done(lambda: app.export_state(app.settings_for(app.Role.CONTROLLER, config, os.environ), file))
+    count = _done(lambda: errands.export_state(app.settings_for(app.Role.CONTROLLER, config, os.environ), file))
     click.echo(f"{count} records written to {file}")
 
 
@@ -146,9 +146,9 @@ def export_state(file: Path, config: Path | None) -> None:
 @_config
 def import_state(file: Path, config: Path | None) -> None:
     """Put the records of FILE into a state that is empty. No controller may be running."""
-    from csi import app  # noqa: PLC0415
+    from csi import app, errands  # noqa: PLC0415
 
-    count = _done(lambda: app.import_state(app.settings_for(app.Role.CONTROLLER, config, os.environ), file))
+    count = _done(lambda: errands.import_state(app.settings_for(app.Role.CONTROLLER, config, os.environ), file))
     click.echo(f"{count} records read from {file}")
 
 
@@ -161,10 +161,10 @@ def gid() -> None:
 @_config
 def check(config: Path | None) -> None:
     """Look for PersistentVolumes without the annotation that gives pods their group, and pods without the group."""
-    from csi import app  # noqa: PLC0415
+    from csi import app, errands  # noqa: PLC0415
 
     async def show() -> int:
-        found = await app.check_groups(app.settings_for(app.Role.NODE, config, os.environ))
+        found = await errands.check_groups(app.settings_for(app.Role.NODE, config, os.environ))
         for finding in found:
             click.echo(f"{finding.subject}: {finding.problem}")
         return len(found)

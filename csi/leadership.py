@@ -20,7 +20,7 @@ _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class Leadership:
-    """One per process. ``gated`` and ``permit`` refuse until ``lead`` has returned, and again once the Lease is lost."""
+    """One per process. Gate and permission are closed until ``lead`` has returned, and again when the Lease is lost."""
 
     def __init__(self, settings: Settings) -> None:
         table = settings.kubernetes

@@ -30,17 +30,6 @@ from tests.chart.rendering import (
 
 SCHEMAS = Path(__file__).parent / "schemas" / "{{.ResourceKind}}{{.KindSuffix}}.json"
 
-# Settings that the chart gives and that other parts of this version bring.
-AWAITED = {
-    "GLUSTER_CSI_STATE__BACKEND",
-    "GLUSTER_CSI_KUBERNETES__LEASE",
-    "GLUSTER_CSI_KUBERNETES__NAMESPACE",
-    "GLUSTER_CSI_KUBE_HOSTS__NAMESPACE",
-    "GLUSTER_CSI_KUBE_HOSTS__SELECTOR",
-    "GLUSTER_CSI_KUBE_HOSTS__CONTAINER",
-}
-
-
 def conforms(text: str) -> subprocess.CompletedProcess[str]:
     command = [program("kubeconform"), "-strict", "-output", "text", "-schema-location", str(SCHEMAS), "-"]
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
@@ -111,25 +100,19 @@ def test_every_value_is_described_in_the_schema() -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_every_variable_is_a_setting(name: str) -> None:
-    known = {config.variable(setting) for setting in config.names()} | AWAITED
+    known = {config.variable(setting) for setting in config.names()}
     for one in workloads(rendered(name)):
         for container in one.containers:
             given = {key for key in environment(container) if key.startswith(config.PREFIX)}
             assert given <= known, one.part
 
 
-def test_no_setting_is_awaited_that_is_there() -> None:
-    assert not AWAITED & {config.variable(setting) for setting in config.names()}
-
-
 @pytest.mark.parametrize("name", SETS)
 def test_the_program_takes_the_settings(name: str) -> None:
     for one in workloads(rendered(name)):
         for container in one.containers:
-            given = {key: value for key, value in environment(container).items() if key not in AWAITED}
-            given = {key: value or "a-node" for key, value in given.items() if value or key.endswith("_ID")}
-            if one.part == "controller" and given.get("GLUSTER_CSI_HOSTS__RUNNER") == "kube":
-                del given["GLUSTER_CSI_HOSTS__RUNNER"]
+            given = environment(container).items()
+            given = {key: value or "a-node" for key, value in given if value or key.endswith("_ID")}
             config.load(None, given)
 
 
