@@ -20,7 +20,7 @@ import msgspec
 from kubernetes.aio import client, config
 from kubernetes.aio.config import ConfigException
 
-from csi.core.errors import DriverError, StateUnusable
+from csi.core.errors import StateUnusable, Unavailable
 
 Document = dict[str, Any]
 Body = Document | list[Document]
@@ -31,7 +31,7 @@ _HEARTBEAT = 15.0  # seconds between two questions whether the other end of a we
 _LINGER = 0.02  # seconds
 
 
-class ApiUnreachable(DriverError):
+class ApiUnreachable(Unavailable):
     """The API server did not answer: whether it acted is not known."""
 
 
@@ -82,7 +82,7 @@ class Api(Protocol):
     async def close(self) -> None: ...
 
 
-class WatchRefused(DriverError):
+class WatchRefused(Unavailable):
     """The server answered a watch with a status; 410 means that its version is too old."""
 
     def __init__(self, answer: Answer) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from csi.core.errors import DriverError
+from csi.core.errors import Unavailable
 from csi.kubernetes.api import ApiUnreachable, KubernetesApi
 
 STDIN, STDOUT, STDERR, STATUS = range(4)
@@ -21,7 +21,7 @@ _CLOSE = 255  # followed by the channel whose end it is
 _PROTOCOL = "v5.channel.k8s.io"
 
 
-class ExecRefused(DriverError):
+class ExecRefused(Unavailable):
     """``status`` is that of HTTP: 404 for a pod that is gone, 403 for a right that is missing."""
 
     def __init__(self, status: int, reason: str) -> None:

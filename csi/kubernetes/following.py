@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from csi.core.errors import DriverError
+from csi.core.errors import Unavailable
 from csi.kubernetes.api import Api, ApiUnreachable, WatchRefused
 
 _log = structlog.get_logger(__name__)
@@ -30,7 +30,7 @@ class Found:
     gone: bool = False
 
 
-class ListRefused(DriverError):
+class ListRefused(Unavailable):
     """The API server does not let the collection be read."""
 
 
