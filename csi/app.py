@@ -31,6 +31,7 @@ from csi.driver.node import NodeService
 from csi.driver.registration import Registration
 from csi.gluster.adapter import GlusterCli, GlusterSettings
 from csi.groups.keeper import GroupKeeper
+from csi.groups.publishing import GroupExplainer
 from csi.hosts.kube import KubeRunner, KubeSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.ssh import SshRunner, SshSettings
@@ -44,7 +45,7 @@ from csi.mounts.probe import Probes
 from csi.mounts.remote import RemoteClients
 from csi.mounts.servers import ServersFile
 from csi.mounts.staged import StagedFiles
-from csi.nodeports import Notices, ServerLists
+from csi.nodeports import Notices, Publications, ServerLists
 from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Runner, Store
 from csi.service.adoption import Adoption
 from csi.service.journal import Journal
@@ -194,12 +195,12 @@ async def run(  # noqa: C901 - the order of a start, in one place
             edge.add_controller(ControllerService(core.volumes, _claim_notices(settings, stack)))
             edge.add_admin(AdminService(core.topology))
         if role.mounts:
-            publisher = _publisher(settings, stack)
+            publisher, publications = _publisher(settings, stack)
             await publisher.resume()
             stack.push_async_callback(publisher.stop, settings.shutdown.grace)
             watch = Watch(publisher, SystemClock(), settings.node.watch_interval)
             stack.push_async_callback(_ended, asyncio.create_task(watch.run(), name="watch"))
-            edge.add_node(NodeService(publisher, settings.node_id, settings.node.zone))
+            edge.add_node(NodeService(publisher, settings.node_id, settings.node.zone, publications))
         if settings.metrics.listen:
             stack.callback(metrics.serve(settings.metrics.listen))
         if leadership is not None:
@@ -288,7 +289,7 @@ def leadership_of(settings: Settings) -> Leadership | None:
     return Leadership(settings) if settings.state.backend == "kubernetes" else None
 
 
-def _publisher(settings: Settings, stack: AsyncExitStack) -> Publisher:
+def _publisher(settings: Settings, stack: AsyncExitStack) -> tuple[Publisher, Publications | None]:
     node = settings.node
     probes = Probes(node.stat_timeout)
     clients: Clients = (
@@ -299,13 +300,16 @@ def _publisher(settings: Settings, stack: AsyncExitStack) -> Publisher:
     known = ServersFile(node.servers_cache, settings.node_id)
     servers: ServerLists = known
     notices: Notices = log.LoggedNotices()
+    publications: Publications | None = None
     if settings.state.backend == "kubernetes":
         api = api_of(settings, stack)
         servers = KubeServerLists(api, known)
         notices = PodNotices(api, _events(api, settings), settings.node_id)
-    return Publisher(
+        publications = GroupExplainer(api, notices)
+    publisher = Publisher(
         GlusterMounter(clients, probes), servers=servers, staged=StagedFiles(node.staged_dir), notices=notices
     )
+    return publisher, publications
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

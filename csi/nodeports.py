@@ -47,7 +47,13 @@ class StagedVolumes(Protocol):
     async def all(self) -> tuple[Staged, ...]: ...
 
 
+class Publications(Protocol):
+    async def published(self, volume_id: str, target: str, gid: int) -> None:
+        """A pod has the volume of group ``gid`` at ``target`` now. Never raises."""
+
+
 class NoticeKind(Enum):
+    GROUP_MISSING = "VolumeGroupMissing"  # the pod does not get the volume's group
     RESTART_POD = "RestartPod"  # the client died and was replaced; the pod may still see the dead mount
     MOUNT_LOST = "MountLost"  # the client died and can't be replaced yet
 

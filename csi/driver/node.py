@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 
 from csi.api import csi_pb2 as pb
@@ -11,6 +12,7 @@ from csi.core.errors import InvalidRequest, NotStaged
 from csi.core.mountflags import ClientFlags
 from csi.driver import wire, zones
 from csi.driver.context import VolumeContext
+from csi.nodeports import Publications
 from csi.ports import MountSource, Usage
 from csi.service.publish import Publish, Publisher, Stage
 
@@ -32,10 +34,14 @@ _LONGEST_PATH = 4095  # bytes; the kernel's PATH_MAX without the final NUL
 
 
 class NodeService(rpc.NodeServicer):
-    def __init__(self, publisher: Publisher, node_id: str, zone: int = 0) -> None:
+    def __init__(
+        self, publisher: Publisher, node_id: str, zone: int = 0, publications: Publications | None = None
+    ) -> None:
         self._publisher = publisher
         self._node_id = node_id
         self._zone = zone
+        self._publications = publications
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def NodeGetCapabilities(  # noqa: N802 - here and below the name is the wire's
         self, request: pb.NodeGetCapabilitiesRequest, context: object
@@ -80,16 +86,18 @@ class NodeService(rpc.NodeServicer):
             raise InvalidRequest("target_path", target, "another path than staging_target_path")
         mode = request.volume_capability.access_mode.mode
         read_only = request.readonly or flags.read_only or mode in _READERS
+        volume = VolumeContext.from_map(request.volume_context)
         await self._publisher.publish(
             Publish(
                 volume_id,
-                self._source(VolumeContext.from_map(request.volume_context), flags),
+                self._source(volume, flags),
                 staging,
                 target,
                 exclusive=mode in _EXCLUSIVE,
                 options=(*(("ro",) if read_only else ()), *flags.bind),
             )
         )
+        self._tell(volume_id, target, volume.gid or 0)
         return pb.NodePublishVolumeResponse()
 
     async def NodeUnpublishVolume(  # noqa: N802
@@ -109,6 +117,13 @@ class NodeService(rpc.NodeServicer):
             usage=_usage(stats.usage) if stats.usage is not None else [],
             volume_condition=pb.VolumeCondition(abnormal=stats.abnormal, message=stats.message),
         )
+
+    def _tell(self, volume_id: str, target: str, gid: int) -> None:
+        """The pod does not wait for it."""
+        if self._publications is not None:
+            telling = asyncio.create_task(self._publications.published(volume_id, target, gid))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
 
     def _source(self, context: VolumeContext, flags: ClientFlags) -> MountSource:
         # Staged writable always: each pod's bind mount says whether it may write.

@@ -45,8 +45,10 @@ RESIZER = (
 )
 NODE = (
     _each("get", "persistentvolumes")
+    | _each("list", "pods")
     | _each("create", "events")
-    | _each("get list watch", "glusterclusters.csi.gluster.org", "glusterhosts.csi.gluster.org")
+    | _each("get", "glustervolumes.csi.gluster.org")
+    | _each("list", "glusterhosts.csi.gluster.org")
 )
 # In the namespace of the release. The Lease by its name, but for the create.
 LEASE = _each("create", "leases.coordination.k8s.io")

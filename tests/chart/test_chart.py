@@ -30,6 +30,7 @@ from tests.chart.rendering import (
 
 SCHEMAS = Path(__file__).parent / "schemas" / "{{.ResourceKind}}{{.KindSuffix}}.json"
 
+
 def conforms(text: str) -> subprocess.CompletedProcess[str]:
     command = [program("kubeconform"), "-strict", "-output", "text", "-schema-location", str(SCHEMAS), "-"]
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)

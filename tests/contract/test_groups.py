@@ -12,8 +12,11 @@ import pytest
 
 from csi.groups.keeper import GroupKeeper, check
 from csi.groups.objects import ANNOTATION
+from csi.groups.publishing import GroupExplainer
 from csi.kubernetes.api import Api, KubernetesApi
 from csi.kubernetes.events import Events, Subject
+from csi.kubernetes.pods import PodNotices
+from csi.nodeports import Notice, NoticeKind
 from tests.cluster.controlplane import ControlPlane
 
 DRIVER = "csi.gluster.org"
@@ -163,6 +166,38 @@ async def test_the_check_finds_both(world: World) -> None:
     assert bad.subject == "pv/bad"
     assert f"kubectl annotate --overwrite pv/bad {ANNOTATION}=2001" in bad.problem
     assert writer.subject == "pod/writer in namespace default"
+
+
+async def test_a_pod_that_will_not_get_the_group_is_told_when_it_is_given_the_volume(world: World) -> None:
+    told: list[Notice] = []
+
+    class Told:
+        async def tell(self, notice: Notice) -> None:
+            told.append(notice)
+
+    explainer = GroupExplainer(world.api, Told())
+    await world.make(VOLUMES, volume("good", annotations={ANNOTATION: "2000"}))
+    await world.make(VOLUMES, volume("bad"))
+    uid = "0f8ae0c2-9a1c-4a9e-8d5b-0d2f2f3c1a11"
+    for name in ("good", "bad", "absent"):
+        await explainer.published("v", f"/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~csi/{name}/mount", 2000)
+    await explainer.published("v", "/somewhere/else", 2000)
+    (notice,) = told
+    assert (notice.kind, notice.pod) == (NoticeKind.GROUP_MISSING, uid)
+    assert f"kubectl annotate --overwrite pv/bad {ANNOTATION}=2000" in notice.text
+
+
+async def test_a_notice_reaches_the_pod_as_an_event(world: World) -> None:
+    made = await world.make(f"{SPACE}/pods", pod("mounted", "claim-x") | {"spec": on_node(pod("x", "claim-x")["spec"])})
+    notices = PodNotices(world.api, Events(world.api, "gluster-csi"), "node-1")
+    await notices.tell(Notice(NoticeKind.RESTART_POD, "v", "/path", made["metadata"]["uid"], "restart it"))
+    await notices.tell(Notice(NoticeKind.RESTART_POD, "v", "/path", "somebody-else", "restart it"))
+    (event,) = await world.events("mounted")
+    assert (event["reason"], event["message"], event["type"]) == ("RestartPod", "restart it", "Warning")
+
+
+def on_node(spec: Document) -> Document:
+    return {**spec, "nodeName": "node-1"}
 
 
 async def test_an_event_is_told_once_and_never_raises(world: World) -> None:
