@@ -70,7 +70,7 @@ lab: $(APT) $(DEV) ## Tests on a real pool of GlusterFS hosts in namespaces (roo
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity
 
-chart: $(DEV) ## The chart: lint, schemas of Kubernetes, rights, and that the kustomize base is made from it
+chart: $(APT_CLUSTER) $(DEV) kubernetes ## The chart: lint, schemas, rights on a real API server, and the base made from it
 	@tools/install.sh chart
 	$(BIN)/pytest tests/chart
 

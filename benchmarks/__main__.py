@@ -20,12 +20,12 @@ def show_pool() -> bool:
     from benchmarks import pool
 
     rows = pool.measure()
-    table = Table(title="against the plain shell, real pool (median ms)")
+    table = Table(title="against the plain shell, real pool (ms: median, least–most)")
     for column in ("what", "ours", "plain shell", "ratio", "limit", ""):
         table.add_column(column, justify="left" if column in ("what", "") else "right")
     for row in rows:
         good = row.ratio <= row.limit
-        figures = (f"{row.ours:.1f}", f"{row.plain:.1f}", f"{row.ratio:.3f}", f"{row.limit:g}")
+        figures = (pool.shown(row.ours), pool.shown(row.plain), f"{row.ratio:.3f}", f"{row.limit:g}")
         table.add_row(row.what, *figures, _verdict(good))
     console.print(table)
     return all(row.ratio <= row.limit for row in rows)

@@ -146,7 +146,7 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         edge = server.Server(settings.endpoint)
-        identity = IdentityService(settings.driver_name, __version__)
+        identity = IdentityService(settings.driver_name, __version__, zones=settings.topology.zones)
         edge.add_identity(identity)
         if settings.health.listen:
             conditions = {"serving": lambda: edge.serving, "acting": lambda: identity.ready}
@@ -165,7 +165,7 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
             stack.push_async_callback(publisher.stop, settings.shutdown.grace)
             watch = Watch(publisher, SystemClock(), settings.node.watch_interval)
             stack.push_async_callback(_ended, asyncio.create_task(watch.run(), name="watch"))
-            edge.add_node(NodeService(publisher, settings.node_id))
+            edge.add_node(NodeService(publisher, settings.node_id, settings.node.zone))
         if settings.metrics.listen:
             stack.callback(metrics.serve(settings.metrics.listen))
         await edge.start()

@@ -172,6 +172,10 @@ class Recovery(Section):
 
 class TopologyFile(Section):
     file: Path | None = Field(default=None, description="A topology file that is loaded at each start.")
+    zones: bool = Field(
+        default=False,
+        description="Whether zones are announced to Kubernetes: volumes then keep to the zones that it asks for.",
+    )
 
 
 class Bricks(Section):
@@ -212,6 +216,12 @@ class Node(Section):
     servers_cache: AbsolutePath = Field(
         default=Path("/var/lib/gluster-csi/servers.json"),
         description="The present servers of each cluster, asked before those that a PersistentVolume names.",
+    )
+    zone: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="The zone of this node, numbered as those of the hosts; 0: none. Needed with topology.zones.",
     )
 
 

@@ -110,6 +110,7 @@ class VolumeSpec:
     average_file_size: int = 64 * 1024  # bytes; sizes the arbiter bricks
     root_mode: int = 0o2770
     ping_timeout: int = 8  # seconds
+    zones: tuple[int, ...] = ()  # where bricks may lie, as Kubernetes asked; empty: anywhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """CSI Controller: decode, call the service, encode. The rules of the messages are in ``wire.py``.
 
-Topology is not announced: every node reaches every Gluster host. Secrets are not used, so they are not read.
+Where zones are announced (``zones.py``), they confine bricks. Secrets are not used, so they are not read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from csi.api import csi_pb2_grpc as rpc
 from csi.core import params
 from csi.core.errors import DriverError, InvalidRequest
 from csi.core.model import Volume
-from csi.driver import wire
+from csi.driver import wire, zones
 from csi.service.volumes import Condition, Volumes
 
 _log = structlog.get_logger(__name__)
@@ -110,7 +110,8 @@ class ControllerService(rpc.ControllerServicer):
     async def GetCapacity(  # noqa: N802
         self, request: pb.GetCapacityRequest, context: object
     ) -> pb.GetCapacityResponse:
-        spec = params.parse(request.parameters).spec
+        asked = [request.accessible_topology] if request.HasField("accessible_topology") else []
+        spec = zones.confined(params.parse(request.parameters).spec, asked)
         try:
             if request.volume_capabilities:
                 wire.check_capabilities(request.volume_capabilities)

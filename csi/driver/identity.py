@@ -13,9 +13,10 @@ _Service = pb.PluginCapability.Service
 class IdentityService(rpc.IdentityServicer):
     """``ready`` is set by who starts and stops the services: sidecars wait while it is False."""
 
-    def __init__(self, name: str, version: str) -> None:
+    def __init__(self, name: str, version: str, *, zones: bool = False) -> None:
         self._name = name
         self._version = version
+        self._zones = zones
         self.ready = False
 
     async def GetPluginInfo(  # noqa: N802 - here and below the name is the wire's
@@ -27,8 +28,12 @@ class IdentityService(rpc.IdentityServicer):
         self, request: pb.GetPluginCapabilitiesRequest, context: object
     ) -> pb.GetPluginCapabilitiesResponse:
         # The same from every instance of a version, also from one that serves a node only.
-        controller = pb.PluginCapability(service=_Service(type=_Service.CONTROLLER_SERVICE))
-        return pb.GetPluginCapabilitiesResponse(capabilities=[controller])
+        kinds = [_Service.CONTROLLER_SERVICE]
+        if self._zones:
+            kinds.append(_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS)
+        return pb.GetPluginCapabilitiesResponse(
+            capabilities=[pb.PluginCapability(service=_Service(type=kind)) for kind in kinds]
+        )
 
     async def Probe(  # noqa: N802
         self, request: pb.ProbeRequest, context: object

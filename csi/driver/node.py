@@ -9,7 +9,7 @@ from csi.api import csi_pb2_grpc as rpc
 from csi.core import mountflags
 from csi.core.errors import InvalidRequest, NotStaged
 from csi.core.mountflags import ClientFlags
-from csi.driver import wire
+from csi.driver import wire, zones
 from csi.driver.context import VolumeContext
 from csi.ports import MountSource, Usage
 from csi.service.publish import Publish, Publisher, Stage
@@ -32,9 +32,10 @@ _LONGEST_PATH = 4095  # bytes; the kernel's PATH_MAX without the final NUL
 
 
 class NodeService(rpc.NodeServicer):
-    def __init__(self, publisher: Publisher, node_id: str) -> None:
+    def __init__(self, publisher: Publisher, node_id: str, zone: int = 0) -> None:
         self._publisher = publisher
         self._node_id = node_id
+        self._zone = zone
 
     async def NodeGetCapabilities(  # noqa: N802 - here and below the name is the wire's
         self, request: pb.NodeGetCapabilitiesRequest, context: object
@@ -46,7 +47,8 @@ class NodeService(rpc.NodeServicer):
     async def NodeGetInfo(  # noqa: N802
         self, request: pb.NodeGetInfoRequest, context: object
     ) -> pb.NodeGetInfoResponse:
-        return pb.NodeGetInfoResponse(node_id=self._node_id)
+        place = zones.topology(self._zone) if self._zone else None
+        return pb.NodeGetInfoResponse(node_id=self._node_id, accessible_topology=place)
 
     async def NodeStageVolume(  # noqa: N802
         self, request: pb.NodeStageVolumeRequest, context: object

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from csi.api import csi_pb2 as pb
 from csi.core import mountflags, params
 from csi.core.errors import InvalidRequest
 from csi.core.model import Volume
 from csi.core.mountflags import ClientFlags
+from csi.driver import zones
 from csi.driver.context import VolumeContext
 from csi.service.volumes import Condition, CreateRequest
 
@@ -42,7 +44,8 @@ def create_request(request: pb.CreateVolumeRequest) -> tuple[CreateRequest, tupl
         names = ", ".join(sorted(request.mutable_parameters))
         raise InvalidRequest("mutable_parameters", names, "volumes of this driver have none; use parameters")
     parsed = params.parse(request.parameters)
-    return CreateRequest(name, at_least, at_most, parsed.spec), parsed.unused
+    spec = zones.confined(parsed.spec, request.accessibility_requirements.requisite)
+    return CreateRequest(name, at_least, at_most, spec), parsed.unused
 
 
 def check_capabilities(capabilities: Iterable[pb.VolumeCapability]) -> None:
@@ -97,7 +100,10 @@ def page_size(max_entries: int) -> int:
 
 def volume(record: Volume, servers: tuple[str, ...]) -> pb.Volume:
     return pb.Volume(
-        capacity_bytes=record.size, volume_id=record.id, volume_context=volume_context(record, servers).to_map()
+        capacity_bytes=record.size,
+        volume_id=record.id,
+        volume_context=volume_context(record, servers).to_map(),
+        accessible_topology=zones.topologies(record.spec),
     )
 
 
@@ -118,7 +124,7 @@ def disagreement(record: Volume, context: Mapping[str, str], parameters: Mapping
         claimed = VolumeContext.from_map(context)
         if claimed.gluster_volume != record.gluster_name:
             return f"volume_context names Gluster volume {claimed.gluster_volume!r}, it is {record.gluster_name!r}"
-    if parameters and params.parse(parameters).spec != record.spec:
+    if parameters and replace(params.parse(parameters).spec, zones=record.spec.zones) != record.spec:
         return "the volume was made with other parameters"
     return ""
 

@@ -25,8 +25,6 @@ from csi.ports import Clock, Peer, Pool, Runner
 
 _log = structlog.get_logger(__name__)
 
-_FIRST_WAIT = 0.05  # seconds before a locked volume is tried again
-
 
 class Asker:
     """``patience`` is how many seconds a volume that others keep locked is waited for."""
@@ -113,19 +111,15 @@ class Asker:
         """
         await self.nobody_has_vanished(pool, timeout)
         begun = self._clock.monotonic()
-        answer = await self.first(pool, command, timeout, changes=True)
-        if answer.meaning is not Meaning.LOCKED:
-            return answer
-        await self._clock.sleep(_FIRST_WAIT)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda answer: answer.meaning is Meaning.LOCKED),
-            wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT, max=1.0),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
             stop=lambda _: self._clock.monotonic() - begun > self._patience,
             sleep=self._clock.sleep,
             retry_error_callback=_last_answer,
         )
-        last: Answer = await retrying(self.first, pool, command, timeout, changes=True)
-        return last
+        answer: Answer = await retrying(self.first, pool, command, timeout, changes=True)
+        return answer
 
 
 def _last_answer(state: tenacity.RetryCallState) -> Answer:

@@ -369,7 +369,8 @@ def _agreeing(volume: Volume, request: CreateRequest) -> Volume:
     differences: Sequence[str] = [
         f"{field.name} is {getattr(volume.spec, field.name)!r}, asked for {getattr(request.spec, field.name)!r}"
         for field in fields(VolumeSpec)
-        if getattr(volume.spec, field.name) != getattr(request.spec, field.name)
+        # Where the bricks lie is no property of the class: a repetition may come for another node.
+        if field.name != "zones" and getattr(volume.spec, field.name) != getattr(request.spec, field.name)
     ]
     if volume.size < request.required or (request.limit and volume.size > request.limit):
         asked = f"at least {request.required}" + (f" and at most {request.limit}" if request.limit else "")

@@ -17,9 +17,9 @@ fi
 # glusterd on its own tells nobody when it stops; this does, and gives the bricks time to write what they have.
 stop() {
     kill "$glusterd" 2>/dev/null
-    pkill -TERM -x 'glusterfsd|glusterfs' 2>/dev/null
+    pkill -TERM -x 'glusterfsd?' 2>/dev/null
     for _ in 1 2 3 4 5 6 7 8 9 10; do
-        pgrep -x 'glusterfsd|glusterfs' >/dev/null || break
+        pgrep -x 'glusterfsd?' >/dev/null || break
         sleep 1
     done
     exit 0

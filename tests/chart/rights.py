@@ -25,12 +25,11 @@ def _each(verbs: str, *resources: str) -> set[str]:
 
 
 CONTROLLER = (
-    _each("get", "persistentvolumeclaims")
-    | _each("create patch", "events")
-    | _each("get list watch patch", "persistentvolumes")
-    | _each("get list watch", "pods")
-    | _each("get list watch create update patch delete", *(f"{kind}.csi.gluster.org" for kind in _OWN))
-    | _each("update patch", *(f"{kind}.csi.gluster.org/status" for kind in _OWN))
+    _each("create", "events")
+    | _each("list watch patch", "persistentvolumes")
+    | _each("list watch", "pods")
+    | _each("get list watch create patch delete", *(f"{kind}.csi.gluster.org" for kind in _OWN))
+    | _each("patch", *(f"{kind}.csi.gluster.org/status" for kind in _OWN))
 )
 PROVISIONER = (
     _each("get list watch create patch delete", "persistentvolumes")
@@ -46,16 +45,16 @@ RESIZER = (
 )
 NODE = (
     _each("get", "persistentvolumes")
-    | _each("create patch", "events")
+    | _each("create", "events")
     | _each("get list watch", "glusterclusters.csi.gluster.org", "glusterhosts.csi.gluster.org")
 )
 # In the namespace of the release. The Lease by its name, but for the create.
 LEASE = _each("create", "leases.coordination.k8s.io")
-NAMED_LEASE = _each("get update patch", "leases.coordination.k8s.io")
+NAMED_LEASE = _each("get patch", "leases.coordination.k8s.io")
 CAPACITY = _each("get list watch create update patch delete", "csistoragecapacities.storage.k8s.io") | _each(
     "get", "pods", "replicasets.apps"
 )
-HOSTS = _each("get list watch", "pods") | _each("get create", "pods/exec")
+HOSTS = _each("list", "pods") | _each("get create", "pods/exec")
 
 EVERYWHERE = {"controller": CONTROLLER | PROVISIONER | RESIZER, "node": NODE, "mounts": set(), "server": set()}
 WITHIN = {"controller": LEASE | CAPACITY | HOSTS, "node": set(), "mounts": set(), "server": set()}

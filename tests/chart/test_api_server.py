@@ -31,6 +31,9 @@ class Api:
         self._connection = http.client.HTTPSConnection(urlsplit(plane.url).netloc, context=context, timeout=30)
         self._headers = {"Authorization": f"Bearer {plane.token}", "Content-Type": "application/json"}
 
+    def close(self) -> None:
+        self._connection.close()
+
     def call(self, method: str, path: str, body: Document | None = None) -> Document:
         self._connection.request(method, path, json.dumps(body) if body else None, self._headers)
         answer = self._connection.getresponse()
@@ -74,8 +77,10 @@ def plane() -> Iterator[ControlPlane]:
 
 
 @pytest.fixture
-def api(plane: ControlPlane) -> Api:
-    return Api(plane)
+def api(plane: ControlPlane) -> Iterator[Api]:
+    api = Api(plane)
+    yield api
+    api.close()
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -38,11 +38,6 @@ AWAITED = {
     "GLUSTER_CSI_KUBE_HOSTS__NAMESPACE",
     "GLUSTER_CSI_KUBE_HOSTS__SELECTOR",
     "GLUSTER_CSI_KUBE_HOSTS__CONTAINER",
-    "GLUSTER_CSI_MOUNTS__SOCKET",
-    "GLUSTER_CSI_MOUNTS__ROOTS",
-    "GLUSTER_CSI_NODE__MOUNTS_SOCKET",
-    "GLUSTER_CSI_NODE__SERVERS_CACHE",
-    "GLUSTER_CSI_NODE__STAGED_DIR",
 }
 
 
@@ -257,6 +252,18 @@ def test_the_kubelets_directory_is_the_same_everywhere() -> None:
         "--kubelet-registration-path=/var/lib/k0s/kubelet/plugins/store.example.org/csi.sock"
         in (node.containers[1]["args"])
     )
+
+
+def test_each_zone_has_a_node_plug_in_of_its_own() -> None:
+    """And its pods are not taken for those of another zone."""
+    nodes = [one for one in workloads(rendered("everything")) if one.part == "node"]
+    assert [one.pod["nodeSelector"]["topology.gluster.org/zone"] for one in nodes] == ["1", "2"]
+    assert [environment(one.containers[0])["GLUSTER_CSI_NODE__ZONE"] for one in nodes] == ["1", "2"]
+    assert all(one.pod["nodeSelector"]["kubernetes.io/os"] == "linux" for one in nodes)
+    parts = {one.part: environment(one.containers[0]) for one in workloads(rendered("everything"))}
+    assert parts["controller"]["GLUSTER_CSI_TOPOLOGY__ZONES"] == parts["node"]["GLUSTER_CSI_TOPOLOGY__ZONES"] == "true"
+    assert "--strict-topology" in workload(rendered("everything"), "controller").containers[1]["args"]
+    assert "--strict-topology" not in rendered("default")
 
 
 def test_who_registers_the_node() -> None:

@@ -46,6 +46,9 @@ def _forbids(host: Host, device: Device, spec: VolumeSpec) -> tuple[str, str] | 
     """The first rule that keeps the device out, and how."""
     if host.state is not Availability.ONLINE:
         return f"host {host.state}", f"host {host.manage} is {host.state}"
+    if spec.zones and host.zone not in spec.zones:
+        asked = ", ".join(map(str, spec.zones))
+        return "zone", f"host {host.manage} is in zone {host.zone}, the volume shall be in {asked}"
     if device.state is not Availability.ONLINE:
         return str(device.state), f"the device is {device.state}"
     rule = spec.device_tag
@@ -61,7 +64,9 @@ def candidates(inventory: Inventory, cluster_id: ClusterId, spec: VolumeSpec) ->
     online = [
         space
         for host_id in inventory.hosts_of.get(cluster_id, ())
-        if (space := spaces[host_id]).devices and space.host.state is Availability.ONLINE
+        if (space := spaces[host_id]).devices
+        and space.host.state is Availability.ONLINE
+        and (not spec.zones or space.host.zone in spec.zones)
     ]
     if spec.device_tag is None:
         return online

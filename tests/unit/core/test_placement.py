@@ -100,6 +100,8 @@ def tag(owner: Host, disk: Device, key: str) -> str:
 def may_carry(owner: Host, disk: Device, wanted: VolumeSpec, role: BrickRole) -> bool:
     if owner.state is not Availability.ONLINE or disk.state is not Availability.ONLINE:
         return False
+    if wanted.zones and owner.zone not in wanted.zones:
+        return False
     if wanted.device_tag is not None and not wanted.device_tag.admits({**owner.tags, **disk.tags}):
         return False
     if not wanted.durability.arbiter:
@@ -215,6 +217,7 @@ def requests(draw: st.DrawFn) -> PlacementRequest:
         zone_checking=draw(st.sampled_from([ZoneChecking.NONE] * 3 + [ZoneChecking.STRICT])),
         device_tag=draw(st.sampled_from([None] * 4 + [TagRule("tier", "a"), TagRule("tier", "a", equal=False)])),
         snap_factor=draw(st.sampled_from([1.0, 1.0, 1.3])),
+        zones=draw(st.sampled_from([()] * 4 + [(1,), (1, 2, 3), (2, 3, 9)])),
         average_file_size=draw(st.sampled_from([1024, 1500, 2048, 64 * 1024])),
     )
     limits = Limits(
@@ -336,6 +339,19 @@ def test_strict_zones_refuse_what_best_effort_places() -> None:
     with pytest.raises(NoSpace, match="needs 3 zones with usable devices, there are 2") as refused:
         place(state, CLUSTER, PlacementRequest(GIB, spec(zone_checking=ZoneChecking.STRICT)))
     assert refused.value.largest == 0
+
+
+def test_a_volume_that_is_asked_into_zones_keeps_to_them() -> None:
+    state = inventory(*pool(6, 1, 10 * GIB, zones=2))
+    layout = place(state, CLUSTER, PlacementRequest(GIB, spec(zones=(2,))))
+    assert {spot.host.zone for spot in layout.sets[0]} == {2}
+    request = PlacementRequest(GIB, spec(zones=(2, 3)))
+    assert available(state, CLUSTER, request) == available(state, CLUSTER, PlacementRequest(GIB, spec())) // 2
+    assert largest(state, CLUSTER, request) == largest(state, CLUSTER, PlacementRequest(GIB, spec())) // 2
+    with pytest.raises(NoSpace) as refused:
+        place(state, CLUSTER, PlacementRequest(GIB, spec(zones=(3, 4))))
+    assert {found.rule for found in refused.value.exclusions} == {"zone"}
+    assert "is in zone 1, the volume shall be in 3, 4" in refused.value.exclusions[0].detail
 
 
 def test_a_device_tag_overrides_its_hosts() -> None:

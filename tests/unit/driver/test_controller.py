@@ -11,6 +11,7 @@ import pytest
 from csi.api import csi_pb2 as pb
 from csi.core.errors import HostUnreachable
 from csi.core.model import Durability, Protection
+from csi.driver.zones import KEY
 from tests.unit.driver.conftest import GIB, Edge, block, capability
 
 Code = grpc.StatusCode
@@ -72,6 +73,25 @@ async def test_create_asks_the_service_and_tells_the_node_what_it_needs(edge: Ed
             "gid": "2000",
         },
     )
+
+
+def zone(*zones: str) -> pb.TopologyRequirement:
+    return pb.TopologyRequirement(requisite=[pb.Topology(segments={KEY: zone}) for zone in zones])
+
+
+async def test_the_zones_that_are_asked_for_confine_the_volume(edge: Edge) -> None:
+    reply = await edge.controller.CreateVolume(create(accessibility_requirements=zone("3", "1", "3")))
+    assert edge.volumes.created[0].spec.zones == (1, 3)
+    assert [dict(place.segments) for place in reply.volume.accessible_topology] == [{KEY: "1"}, {KEY: "3"}]
+    valid = pb.ValidateVolumeCapabilitiesRequest(
+        volume_id=reply.volume.volume_id, volume_capabilities=[capability()], parameters={"volumeType": "replicate:3"}
+    )
+    assert (await edge.controller.ValidateVolumeCapabilities(valid)).HasField("confirmed")
+    elsewhere = pb.TopologyRequirement(requisite=[pb.Topology(segments={"kubernetes.io/hostname": "n1"})])
+    await edge.controller.CreateVolume(create("pvc-2", accessibility_requirements=elsewhere))
+    assert edge.volumes.created[1].spec.zones == ()
+    wrong = create("pvc-3", accessibility_requirements=zone("eu-west-1a"))
+    await refused(edge.controller.CreateVolume(wrong), Code.INVALID_ARGUMENT, KEY, "eu-west-1a")
 
 
 async def test_create_without_a_size_leaves_it_to_the_service(edge: Edge) -> None:

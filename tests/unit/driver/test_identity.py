@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from csi.api import csi_pb2 as pb
+from csi.driver.identity import IdentityService
 from tests.unit.driver.conftest import Edge
 
 
@@ -17,6 +18,16 @@ async def test_who_it_is(edge: Edge) -> None:
 async def test_what_it_serves(edge: Edge) -> None:
     reply = await edge.identity.GetPluginCapabilities(pb.GetPluginCapabilitiesRequest())
     assert [each.service.type for each in reply.capabilities] == [pb.PluginCapability.Service.CONTROLLER_SERVICE]
+
+
+async def test_zones_are_announced_where_they_are_wanted() -> None:
+    service = IdentityService("csi.gluster.org", "1.2.3", zones=True)
+    reply = await service.GetPluginCapabilities(pb.GetPluginCapabilitiesRequest(), object())
+    kinds = pb.PluginCapability.Service
+    assert [each.service.type for each in reply.capabilities] == [
+        kinds.CONTROLLER_SERVICE,
+        kinds.VOLUME_ACCESSIBILITY_CONSTRAINTS,
+    ]
 
 
 async def test_whether_it_is_ready(edge: Edge) -> None:

@@ -75,7 +75,8 @@ async def refused(call: Awaitable[Any], code: grpc.StatusCode, *words: str) -> N
 
 
 async def test_who_it_is_and_what_it_can(node: rpc.NodeAsyncStub) -> None:
-    assert (await node.NodeGetInfo(pb.NodeGetInfoRequest())).node_id == "node-1"
+    info = await node.NodeGetInfo(pb.NodeGetInfoRequest())
+    assert (info.node_id, info.HasField("accessible_topology")) == ("node-1", False)
     reply = await node.NodeGetCapabilities(pb.NodeGetCapabilitiesRequest())
     names = {pb.NodeServiceCapability.RPC.Type.Name(each.rpc.type) for each in reply.capabilities}
     assert names == {"STAGE_UNSTAGE_VOLUME", "GET_VOLUME_STATS", "VOLUME_CONDITION", "SINGLE_NODE_MULTI_WRITER"}
@@ -251,3 +252,9 @@ async def test_failures_of_mounts(node: rpc.NodeAsyncStub, mounts: SimulatedMoun
     await node.NodeStageVolume(stage())
     mounts.client("/staging").health = Health.SILENT
     await refused(node.NodePublishVolume(publish()), Code.UNAVAILABLE, "no answer")
+
+
+async def test_a_node_tells_its_zone() -> None:
+    service = NodeService(Publisher(SimulatedMounter([])), "node-1", 7)
+    info = await service.NodeGetInfo(pb.NodeGetInfoRequest(), object())
+    assert dict(info.accessible_topology.segments) == {"topology.gluster.org/zone": "7"}
