@@ -1,4 +1,5 @@
-"""``make bench``: every figure as a ratio or against its limit, in one run. Arguments pick parts: pool scale fill."""
+"""``make bench``: every figure as a ratio or against its limit, in one run. Arguments pick parts: pool scale fill
+store."""
 
 from __future__ import annotations
 
@@ -54,7 +55,27 @@ def show_fill() -> bool:
     return fill.show(console)
 
 
-PARTS = {"pool": show_pool, "scale": show_scale, "fill": show_fill}
+def show_store() -> bool:
+    from benchmarks import store
+
+    sqlite, kube = store.measure()
+    table = Table(title="the store: SQLite and custom resources; real API server, simulated hosts, 10,000 volumes")
+    for column in ("what", "SQLite", "custom resources", "ratio", "limit", ""):
+        table.add_column(column, justify="left" if column in ("what", "") else "right")
+    good = kube.create <= store.SLOWER * sqlite.create, kube.ready <= store.READY, kube.memory <= store.MEMORY
+    rows = (
+        ("create, p50 ms", sqlite.create, kube.create, f"{store.SLOWER:g}×", _verdict(good[0])),
+        ("create, p95 ms", sqlite.slow_create, kube.slow_create, "", ""),
+        ("start until ready, s", sqlite.ready, kube.ready, f"{store.READY:g} s", _verdict(good[1])),
+        ("memory, peak MiB", sqlite.memory, kube.memory, f"{store.MEMORY:g} MiB", _verdict(good[2])),
+    )
+    for what, ours, theirs, limit, verdict in rows:
+        table.add_row(what, f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.2f}", limit, verdict)
+    console.print(table)
+    return all(good)
+
+
+PARTS = {"pool": show_pool, "scale": show_scale, "fill": show_fill, "store": show_store}
 
 
 def main() -> int:

@@ -23,6 +23,7 @@ from csi.gluster.adapter import GlusterCli
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import World
+from csi.ports import Store
 from csi.service.volumes import CreateRequest
 from csi.store.sqlite import SqliteStore
 from tests.crash.simulated import trial_directory
@@ -43,10 +44,11 @@ class Point:
 class Grown:
     """A driver over a simulated pool of so many devices, with so many volumes."""
 
-    def __init__(self, devices: int, hosts: int, volumes: int) -> None:
+    def __init__(self, devices: int, hosts: int, volumes: int, store: Store | None = None) -> None:
         self.devices, self.hosts, self.volumes = devices, hosts, volumes
         self.times: list[float] = []  # milliseconds
         self._directory = trial_directory()
+        self._store = store or SqliteStore(self._directory / "state.db")
         self._spec = params.parse({}).spec
         self._made = 0
 
@@ -55,7 +57,7 @@ class Grown:
         world.glusterd = SimulatedGlusterd(world)
         self._runner = SimulatedRunner(world)
         self._outside = app.Outside(
-            store=SqliteStore(self._directory / "state.db"),
+            store=self._store,
             runner=self._runner,
             gluster=GlusterCli(self._runner, SystemClock()),
             backends={Backend.FILE: FileBackend(self._runner, "bench")},

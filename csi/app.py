@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,8 @@ from csi.bricks.file import FileBackend
 from csi.clock import SystemClock
 from csi.config import Settings
 from csi.core import topologyfile
+from csi.core.errors import StateUnusable
+from csi.core.inventory import Inventory
 from csi.core.model import Backend
 from csi.core.placement import Limits
 from csi.driver import admin, server
@@ -32,13 +35,15 @@ from csi.driver.registration import Registration
 from csi.gluster.adapter import GlusterCli, GlusterSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.ssh import SshRunner, SshSettings
+from csi.kubernetes.api import KubernetesApi
+from csi.leadership import Leadership
 from csi.mounts.detached import DetachedClients
 from csi.mounts.glusterfs import GlusterMounter
 from csi.mounts.probe import Probes
 from csi.mounts.remote import RemoteClients
 from csi.mounts.servers import ServersFile
 from csi.mounts.staged import StagedFiles
-from csi.ports import BrickBackend, Clients, Clock, Gluster, Runner, Store
+from csi.ports import BrickBackend, Clients, Clock, Gluster, Put, Runner, Store
 from csi.service.adoption import Adoption
 from csi.service.journal import Journal
 from csi.service.operations import Operations
@@ -49,9 +54,14 @@ from csi.service.steps import Steps
 from csi.service.topology import Progress, Topology
 from csi.service.volumes import Volumes
 from csi.service.watch import Watch
+from csi.store import archive
+from csi.store.kube import KubeStore, snapshot
 from csi.store.sqlite import SqliteStore
 
 _log = structlog.get_logger(__name__)
+
+# Records in one commit of an import: no caller waits too long for one.
+_IMPORTED_AT_ONCE = 200
 
 
 class Role(StrEnum):
@@ -77,6 +87,7 @@ class Outside:
     gluster: Gluster
     backends: Mapping[Backend, BrickBackend]
     clock: Clock
+    term: Callable[[], int] = lambda: 0  # of this controller, where several stand by
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +102,34 @@ class Core:
     adoption: Adoption
 
 
-def reach(settings: Settings) -> Outside:
-    """The real outside world that the settings describe."""
+def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
+    """The real outside world that the settings describe; with ``leadership``, it can be acted on while that lasts."""
     clock = SystemClock()
     over_ssh = settings.hosts.runner == "ssh"
     runner: Runner = SshRunner(SshSettings(**settings.ssh.model_dump())) if over_ssh else LocalRunner()
+    if leadership is not None:
+        runner = leadership.gated(runner)
     timing = GlusterSettings(**settings.gluster.model_dump())
     return Outside(
-        store=SqliteStore(settings.state.path),
+        store=_store(settings, leadership),
         runner=runner,
         gluster=GlusterCli(runner, clock, timing),
         backends={Backend.FILE: FileBackend(runner, settings.instance, settings.bricks.fstab)},
         clock=clock,
+        term=leadership.term if leadership is not None else lambda: 0,
     )
+
+
+def _store(settings: Settings, leadership: Leadership | None) -> Store:
+    if settings.state.backend == "sqlite":
+        return SqliteStore(settings.state.path)
+    api = KubernetesApi(settings.kubernetes.kubeconfig)
+    return KubeStore(api) if leadership is None else KubeStore(api, permit=leadership.permit)
 
 
 def wire(outside: Outside, settings: Settings) -> Core:
     """The controller's object graph. Does nothing yet."""
-    journal = Journal(outside.store, outside.clock, settings.gids.rest_seconds)
+    journal = Journal(outside.store, outside.clock, settings.gids.rest_seconds, outside.term)
     steps = Steps(outside.gluster, outside.backends, settings.instance, lambda: outside.store.inventory)
     adoption = Adoption(outside.gluster, outside.backends, settings.instance, lambda: outside.store.inventory)
     operations = Operations()
@@ -132,7 +153,9 @@ def settings_for(role: Role, config_file: Path | None, environ: Mapping[str, str
     return settings
 
 
-async def run(role: Role, settings: Settings, outside: Outside | None = None) -> None:
+async def run(  # noqa: C901 - the order of a start, in one place
+    role: Role, settings: Settings, outside: Outside | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then stop gracefully.
 
     Raises: StateUnusable, ConfigInvalid, Unavailable (the socket can't be had).
@@ -153,12 +176,12 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
             health = HealthPort(settings.health.listen, conditions)
             await health.start()
             stack.push_async_callback(health.stop)
+        leadership, core = None, None
         if role.controls:
-            core = wire(outside or reach(settings), settings)
-            await open_core(core, stack, settings)
+            leadership = _leadership(settings)
+            core = wire(outside or reach(settings, leadership), settings)
             edge.add_controller(ControllerService(core.volumes))
             edge.add_admin(AdminService(core.topology))
-            stack.callback(metrics.watch(core.outside.store, core.operations))
         if role.mounts:
             publisher = _publisher(settings)
             await publisher.resume()
@@ -168,7 +191,14 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
             edge.add_node(NodeService(publisher, settings.node_id, settings.node.zone))
         if settings.metrics.listen:
             stack.callback(metrics.serve(settings.metrics.listen))
-        await edge.start()
+        if leadership is not None:
+            # A standby answers that it is not ready, so that its sidecars wait.
+            await edge.start()
+            stack.push_async_callback(edge.stop, 0)
+        if core is not None and not await _take_charge(core, leadership, stack, settings, stop):
+            return
+        if leadership is None:
+            await edge.start()
         stack.push_async_callback(edge.stop, settings.shutdown.grace)
         identity.ready = True
         if role.mounts and settings.node.registration_dir is not None:
@@ -176,9 +206,24 @@ async def run(role: Role, settings: Settings, outside: Outside | None = None) ->
             await registration.start()
             stack.push_async_callback(registration.stop)
         _log.info("serving", role=role.value, endpoint=settings.endpoint, driver=settings.driver_name)
-        await stop.wait()
-        _log.info("stopping", grace=settings.shutdown.grace)
-        identity.ready = False
+        try:
+            await (stop.wait() if leadership is None else leadership.serve(stop))
+        finally:
+            _log.info("stopping", grace=settings.shutdown.grace)
+            identity.ready = False
+
+
+async def _take_charge(
+    core: Core, leadership: Leadership | None, stack: AsyncExitStack, settings: Settings, stop: asyncio.Event
+) -> bool:
+    """Returns when this process may act, with its state open; False if it was stopped before."""
+    if leadership is not None:
+        _log.info("standing by", lease=settings.kubernetes.lease)
+        if not await leadership.lead(stack, stop):
+            return False
+    await open_core(core, stack, settings)
+    stack.callback(metrics.watch(core.outside.store, core.operations))
+    return True
 
 
 async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> None:
@@ -205,8 +250,8 @@ async def load_topology(settings: Settings, file: Path) -> AsyncIterator[Progres
             yield progress
         return
     log.configure("warning", "text")
-    core = wire(reach(settings), settings)
     async with AsyncExitStack() as stack:
+        core = wire(reach(settings, await _alone(settings, stack)), settings)
         await core.outside.store.open()
         stack.push_async_callback(core.outside.store.close)
         stack.push_async_callback(core.outside.runner.close)
@@ -218,6 +263,75 @@ async def load_topology(settings: Settings, file: Path) -> AsyncIterator[Progres
 def _registration(settings: Settings, directory: Path) -> Registration:
     endpoint = settings.node.kubelet_socket or settings.endpoint.removeprefix("unix://")
     return Registration(directory, settings.driver_name, str(endpoint))
+
+
+async def export_state(settings: Settings, file: Path) -> int:
+    """Write all records to a new file; how many. Custom resources can be exported while controllers run."""
+    log.configure("warning", "text")
+    if settings.state.backend == "kubernetes":
+        api = KubernetesApi(settings.kubernetes.kubeconfig)
+        try:
+            inventory = Inventory.of((await snapshot.load(api)).records)
+        finally:
+            await api.close()
+    else:
+        store = _store(settings, None)
+        await store.open()
+        inventory = store.inventory
+        await store.close()
+    await asyncio.to_thread(_write_whole, file, b"".join(archive.write(inventory)))
+    return sum(1 for _ in inventory.records())
+
+
+async def import_state(settings: Settings, file: Path) -> int:
+    """Put the records of an exported file into an empty state; how many.
+
+    Raises: StateUnusable if the file is not whole, or the state is not empty.
+    """
+    log.configure("warning", "text")
+    lines = (await asyncio.to_thread(file.read_bytes)).splitlines()
+    records = archive.read(lines, str(file))
+    async with AsyncExitStack() as stack:
+        store = _store(settings, await _alone(settings, stack))
+        await store.open()
+        stack.push_async_callback(store.close)
+        if next(store.inventory.records(), None) is not None:
+            raise StateUnusable("the state holds records already: import into an empty one only")
+        for start in range(0, len(records), _IMPORTED_AT_ONCE):
+            await store.commit([Put(record) for record in records[start : start + _IMPORTED_AT_ONCE]])
+    return len(records)
+
+
+def _write_whole(file: Path, content: bytes) -> None:
+    """A file of that name is always whole."""
+    new = file.with_name(file.name + ".new")
+    new.touch(mode=0o600)
+    with new.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.rename(file)
+
+
+def _leadership(settings: Settings) -> Leadership | None:
+    return Leadership(settings) if settings.state.backend == "kubernetes" else None
+
+
+async def _alone(settings: Settings, stack: AsyncExitStack) -> Leadership | None:
+    """For what is done once, beside the services: while it runs, no controller acts.
+
+    Raises: StateUnusable if one does.
+    """
+    leadership = _leadership(settings)
+    if leadership is not None:
+        try:
+            async with asyncio.timeout(settings.kubernetes.lease_seconds + 2 * settings.kubernetes.retry_seconds):
+                await leadership.lead(stack, asyncio.Event())
+        except TimeoutError:
+            raise StateUnusable(
+                f"lease {settings.kubernetes.lease} is held by a controller that runs: scale the controllers to 0 first"
+            ) from None
+    return leadership
 
 
 def _publisher(settings: Settings) -> Publisher:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -118,3 +120,41 @@ def load(file: Path, config: Path | None) -> None:
         click.echo(f"gluster-csi: {error}", err=True)
         sys.exit(1)
     sys.exit(1 if failed else 0)
+
+
+@main.group()
+def state() -> None:
+    """The records of the driver: its backup, and the way from one kind of store to another."""
+
+
+@state.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_config
+def export_state(file: Path, config: Path | None) -> None:
+    """Write all records to FILE, one JSON document per line.
+
+    An SQLite state must not be in use; custom resources may be.
+    """
+    from csi import app  # noqa: PLC0415
+
+    count = _done(lambda: app.export_state(app.settings_for(app.Role.CONTROLLER, config, os.environ), file))
+    click.echo(f"{count} records written to {file}")
+
+
+@state.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_config
+def import_state(file: Path, config: Path | None) -> None:
+    """Put the records of FILE into a state that is empty. No controller may be running."""
+    from csi import app  # noqa: PLC0415
+
+    count = _done(lambda: app.import_state(app.settings_for(app.Role.CONTROLLER, config, os.environ), file))
+    click.echo(f"{count} records read from {file}")
+
+
+def _done(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    try:
+        return asyncio.run(work())
+    except DriverError as error:
+        click.echo(f"gluster-csi: {error}", err=True)
+        sys.exit(1)

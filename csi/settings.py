@@ -62,10 +62,34 @@ class Section(BaseModel):
 
 
 class State(Section):
+    backend: Literal["sqlite", "kubernetes"] = Field(
+        default="sqlite",
+        description="Where the records are kept: in a file, or in custom resources, with which two controllers can "
+        "stand by for each other.",
+    )
     path: AbsolutePath = Field(
         default=Path("/var/lib/gluster-csi/state.db"),
         description="The state file. Its directory must exist; it has to be on a local file system.",
     )
+
+
+class Kubernetes(Section):
+    kubeconfig: str = Field(
+        default="", description="How the API server is reached; empty: with the pod's own service account."
+    )
+    namespace: Annotated[str, _text(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?", "the name of a namespace")] = Field(
+        default="", description="Of the Lease; empty: the pod's own."
+    )
+    lease: Annotated[str, _text(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", "the name of a Lease")] = Field(
+        default="gluster-csi-controller", description="The Lease whose holder acts; the other controllers stand by."
+    )
+    lease_seconds: float = Field(
+        default=15.0, ge=1, le=3600, description="Seconds without a renewal after which a standby takes over."
+    )
+    renew_seconds: Seconds = Field(
+        default=10.0, description="Seconds without a renewal after which the holder stops acting; less than the lease."
+    )
+    retry_seconds: Seconds = Field(default=2.0, description="Seconds between two renewals, and two looks of a standby.")
 
 
 class Log(Section):
@@ -275,6 +299,7 @@ class Settings(Section):
         description="The name of this node, the same as Kubernetes' own; the host name by default.",
     )
     state: State = Field(default_factory=State)
+    kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     log: Log = Field(default_factory=Log)
     metrics: Metrics = Field(default_factory=Metrics)
     health: Health = Field(default_factory=Health)
@@ -327,8 +352,17 @@ class Settings(Section):
                 f"recovery.first {self.recovery.first:g} must not be above recovery.longest {self.recovery.longest:g}"
             )
 
+        times = self.kubernetes
+        if not times.lease_seconds > times.renew_seconds > times.retry_seconds:
+            yield (
+                f"kubernetes.lease_seconds {times.lease_seconds:g} must be above renew_seconds "
+                f"{times.renew_seconds:g}, and that above retry_seconds {times.retry_seconds:g}"
+            )
+
     def _missing_of_controller(self) -> Iterator[str]:
-        if not os.access(self.state.path.parent, os.W_OK | os.X_OK):
+        if self.state.backend == "kubernetes" and self.kubernetes.kubeconfig:
+            yield from _unreadable("kubernetes.kubeconfig", self.kubernetes.kubeconfig)
+        if self.state.backend == "sqlite" and not os.access(self.state.path.parent, os.W_OK | os.X_OK):
             yield f"state.path {str(self.state.path)!r}: its directory must exist and be writable"
         if self.topology.file is not None:
             yield from _unreadable("topology.file", str(self.topology.file))

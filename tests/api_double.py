@@ -128,7 +128,11 @@ class ApiDouble:
                 if step["value"] != present["metadata"]["resourceVersion"]:
                     return 409, {"message": "the object has been modified", "reason": "Conflict"}
             else:
-                present[step["path"].lstrip("/")] = step["value"]
+                *way, last = step["path"].strip("/").split("/")
+                inner = present
+                for word in way:
+                    inner = inner[word]
+                inner[last] = step["value"]
         if present == before:
             return 200, present
         return 200, self.server.store(path, "MODIFIED", present)

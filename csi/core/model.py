@@ -228,6 +228,7 @@ class Operation:
     error: str = ""  # why it turned back, or why it waits
     attempts: int = 0
     started: float = 0.0  # seconds since the epoch
+    term: int = 0  # of the controller that began it, where several stand by; 0 where there is one
     version: int = 0
 
 

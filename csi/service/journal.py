@@ -19,7 +19,7 @@ Nothing on a host is touched without an Operation that names it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from csi.core import naming
@@ -47,11 +47,12 @@ def plan_create(volume: Volume) -> tuple[Step, ...]:
 
 @dataclass(slots=True)
 class Journal:
-    """Writes operations. ``gid_rest`` is how long a freed GID rests, in seconds."""
+    """Writes operations. ``gid_rest`` is how long a freed GID rests, in seconds; ``term`` that of this controller."""
 
     store: Store
     clock: Clock
     gid_rest: float
+    term: Callable[[], int] = lambda: 0
 
     @property
     def inventory(self) -> Inventory:
@@ -68,6 +69,7 @@ class Journal:
             volume=volume,
             steps=plan_create(volume),
             started=self.clock.now(),
+            term=self.term(),
         )
         return await self._put(operation, *(Remove(gid) for gid in rested))
 
@@ -89,6 +91,7 @@ class Journal:
             volume=volume,
             steps=DELETE_STEPS,
             started=self.clock.now(),
+            term=self.term(),
         )
         return await self._put(operation, Put(hidden))
 

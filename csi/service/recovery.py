@@ -44,6 +44,7 @@ class Recovery:
 
     async def run(self) -> None:
         """For ever; cancel it to end it."""
+        self._begun = self._clock.monotonic()  # a standby is made long before it begins
         while True:
             await self.look()
             await self._clock.sleep(self._pace.interval)

@@ -83,6 +83,13 @@ async def test_a_change_needs_the_present_revision(api: Api) -> None:
     assert (await act(api, "GET", path_of(later)))[1]["spec"]["until"] == 2.0
 
 
+async def test_a_change_may_be_of_a_part(api: Api) -> None:
+    await create(api, resting(1))
+    patch = [{"op": "add", "path": "/spec/until", "value": 2.5}]
+    status, changed = await act(api, "PATCH", path_of(resting(1)), patch)
+    assert (status, changed["spec"]) == (200, {"schema": 1, "gid": 1, "until": 2.5, "version": 1})
+
+
 async def test_a_removal_needs_the_present_revision(api: Api) -> None:
     made = await create(api, resting(1))
     path = path_of(resting(1))

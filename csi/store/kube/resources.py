@@ -8,10 +8,9 @@ lenient as for every other document of ours (``core/documents.py``).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
-from types import NoneType, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -68,12 +67,17 @@ class Trouble(msgspec.Struct):
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """The fields of a dataclass: their name in the API, and the shape of the dataclass in them, if any."""
+class _Head(msgspec.Struct):
+    """What is looked at first. ``version`` 0: none is given."""
 
-    by_field: dict[str, tuple[str, _Shape | None]]
-    by_name: dict[str, tuple[str, _Shape | None]]
+    version: int = 0
+    schema: int = SCHEMA
+
+
+_HEADS = msgspec.json.Decoder(_Head)
+
+# The fields of a dataclass: their name in the API, and the fields of the dataclass in them, if there is one.
+_Shape = dict[str, tuple[str, "_Shape | None"]]
 
 
 def spelled(field: str) -> str:
@@ -108,15 +112,18 @@ def record(kind: Kind, found: Resource, known: Record | None = None) -> Record |
 
     Raises: ValueError if it is no such record, or not the one that its name tells; NewerSchema.
     """
-    plain = msgspec.json.decode(found.spec)
-    if known is not None:
-        plain = {"id": known.id, "version": known.version, **plain}
-    if "version" not in plain:
-        return None
-    if plain.get("schema", SCHEMA) > SCHEMA:
-        raise NewerSchema(f"its schema is {plain['schema']}, this program knows up to {SCHEMA}")
+    document: bytes = found.spec
     try:
-        decoded: Record = msgspec.convert(_from_api(plain, _shape(kind.record)), kind.record)
+        if known is not None:
+            told = msgspec.json.decode(document, type=dict[str, Any])
+            document = msgspec.json.encode({"id": known.id, "version": known.version, **told})
+        head = _HEADS.decode(document)
+        if not head.version:
+            return None
+        if head.schema > SCHEMA:
+            raise NewerSchema(f"its schema is {head.schema}, this program knows up to {SCHEMA}")
+        spelt = _decoder(cast(Hashable, kind.record)).decode(document)
+        decoded: Record = msgspec.convert(spelt, kind.record, from_attributes=True)
     except msgspec.MsgspecError as error:
         raise ValueError(f"not a valid {kind.name}: {error}") from error
     if decoded.id != found.metadata.name:
@@ -134,18 +141,9 @@ def _to_api(plain: Document, shape: _Shape) -> Document:
     spelt: Document = {}
     for name, value in plain.items():
         if value is not None:
-            api_name, inner = shape.by_field[name]
+            api_name, inner = shape[name]
             spelt[api_name] = _each(value, inner, _to_api) if inner is not None else value
     return spelt
-
-
-def _from_api(spelt: Document, shape: _Shape) -> Document:
-    plain: Document = {}
-    for api_name, value in spelt.items():
-        if (known := shape.by_name.get(api_name)) is not None:
-            name, inner = known
-            plain[name] = _each(value, inner, _from_api) if inner is not None else value
-    return plain
 
 
 def _each(value: Any, shape: _Shape, convert: Any) -> Any:
@@ -164,12 +162,8 @@ def _shape(kind: type) -> _Shape:
 def _known_shape(key: Hashable) -> _Shape:
     kind = cast(type, key)
     hints = get_type_hints(kind)
-    names = [(field.name, spelled(field.name), inner_type(hints[field.name])) for field in dataclasses.fields(kind)]
-    shapes = {name: _shape(inner) if inner is not None else None for name, _, inner in names}
-    return _Shape(
-        {name: (api_name, shapes[name]) for name, api_name, _ in names},
-        {api_name: (name, shapes[name]) for name, api_name, _ in names},
-    )
+    inner = {field.name: inner_type(hints[field.name]) for field in dataclasses.fields(kind)}
+    return {name: (spelled(name), _shape(found) if found is not None else None) for name, found in inner.items()}
 
 
 def inner_type(hint: Any) -> type | None:
@@ -181,3 +175,41 @@ def inner_type(hint: Any) -> type | None:
             if part is not NoneType and part is not Ellipsis and (found := inner_type(part)) is not None:
                 return found
     return None
+
+
+@cache
+def _decoder(kind: Hashable) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(_mirror(kind))
+
+
+@cache
+def _mirror(key: Hashable) -> type[msgspec.Struct]:
+    """A dataclass's fields by their names in the API: read at a tenth of what renaming them in Python would cost."""
+    kind = cast(type, key)
+    hints = get_type_hints(kind)
+    fields: list[Any] = []
+    for field in dataclasses.fields(kind):
+        hint = _mirrored(hints[field.name])
+        if field.default is not dataclasses.MISSING:
+            given: Any = msgspec.field(name=spelled(field.name), default_factory=_giving(field.default))
+        elif field.default_factory is not dataclasses.MISSING:
+            given = msgspec.field(name=spelled(field.name), default_factory=field.default_factory)
+        else:
+            given = msgspec.field(name=spelled(field.name))
+        fields.append((field.name, hint, given))
+    return msgspec.defstruct(f"Spelt{kind.__name__}", fields, kw_only=True)
+
+
+def _giving(value: object) -> Callable[[], object]:
+    return lambda: value
+
+
+def _mirrored(hint: Any) -> Any:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _mirror(cast(Hashable, hint))
+    match get_origin(hint), get_args(hint):
+        case (origin, arguments) if origin in (UnionType, Union):
+            return Union[tuple(_mirrored(argument) for argument in arguments)]  # noqa: UP007 - made at run time
+        case (origin, (item, end)) if origin is tuple and end is Ellipsis:
+            return GenericAlias(tuple, (_mirrored(item), Ellipsis))
+    return hint

@@ -1,0 +1,150 @@
+"""The store: what SQLite costs and what custom resources cost, on a real API server with its etcd on this machine.
+
+A creation over simulated hosts without latency is almost nothing but commits, so it shows the worst of it. The stores
+take turns, so that a machine whose speed drifts is as slow for one as for the other. Start and memory are those of a
+process of its own that reads 10,000 volumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.scale import GIB, Grown
+from csi.core import naming, params
+from csi.core.model import Backend, Brick, Cluster, Device, Gid, Host, Record, Volume
+from csi.kubernetes.api import KubernetesApi
+from csi.ports import Put, Store
+from csi.store.kube import KubeStore, resources
+from csi.store.kube.kinds import kind_of
+from csi.store.sqlite import SqliteStore
+from tests.cluster.controlplane import ControlPlane
+from tests.custom_resources import install, wipe
+
+SAMPLE = 150
+VOLUMES = 10_000
+SLOWER = 3.0  # times SQLite's creation
+READY = 5.0  # seconds from the start of the process
+MEMORY = 150.0  # MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Milliseconds for a creation and its parts, seconds until a process with so many volumes is ready, MiB."""
+
+    name: str
+    create: float
+    slow_create: float  # 95 of 100 are faster
+    ready: float
+    memory: float
+
+
+def measure() -> tuple[Figures, Figures]:
+    with tempfile.TemporaryDirectory(prefix="gluster-csi-bench-") as temporary, ControlPlane() as plane:
+        kubeconfig, file = str(plane.kubeconfig), Path(temporary) / "state.db"
+        asyncio.run(install(kubeconfig))
+        sqlite, kube = asyncio.run(_creations(kubeconfig, Path(temporary) / "grown.db"))
+        asyncio.run(wipe(kubeconfig))
+        asyncio.run(_fill(SqliteStore(file)))
+        asyncio.run(_fill_resources(kubeconfig))
+        starts = [_start("sqlite", str(file)), _start("kubernetes", kubeconfig)]
+    return (
+        Figures("SQLite", *_percentiles(sqlite), *starts[0]),
+        Figures("custom resources", *_percentiles(kube), *starts[1]),
+    )
+
+
+async def _creations(kubeconfig: str, file: Path) -> tuple[list[float], list[float]]:
+    pools = [
+        Grown(100, 20, 10, SqliteStore(file)),
+        Grown(100, 20, 10, KubeStore(KubernetesApi(kubeconfig))),
+    ]
+    try:
+        for pool in pools:
+            await pool.grow()
+        for _ in range(SAMPLE):
+            for pool in pools:
+                await pool.sample()
+    finally:
+        for pool in pools:
+            await pool.close()
+    return pools[0].times, pools[1].times
+
+
+def _percentiles(times: list[float]) -> tuple[float, float]:
+    return statistics.median(times), statistics.quantiles(times, n=20)[-1]
+
+
+def records() -> list[Record]:
+    """A pool of three hosts with so many volumes of three bricks."""
+    cluster = Cluster(naming.cluster_id("h0"))
+    hosts = [Host(naming.host_id(f"h{n}"), cluster.id, f"h{n}", f"10.0.0.{n}", zone=n) for n in range(1, 4)]
+    devices = [Device(naming.device_id(h.id, "/d"), h.id, "/d", Backend.FILE, 1 << 60) for h in hosts]
+    spec = params.parse({}).spec
+    volumes = []
+    for number in range(VOLUMES):
+        name = f"pvc-{number:08x}-0000-4000-8000-000000000000"
+        volume = naming.volume_id(name)
+        bricks = []
+        for index, device in enumerate(devices):
+            brick = naming.brick_id(volume, 0, index)
+            path = naming.brick_directory(device.id, brick)
+            bricks.append(Brick(brick, 0, index, device.host_id, device.id, GIB, GIB, path))
+        gid = Gid(2000 + number)
+        volumes.append(Volume(volume, name, naming.gluster_name(volume), cluster.id, GIB, spec, tuple(bricks), gid))
+    return [cluster, *hosts, *devices, *volumes]
+
+
+async def _fill(store: Store) -> None:
+    await store.open()
+    await store.commit([Put(record) for record in records()])
+    await store.close()
+
+
+async def _fill_resources(kubeconfig: str) -> None:
+    """Side by side, as no store does it."""
+    api = KubernetesApi(kubeconfig, timeout=60)
+    places = asyncio.Semaphore(16)
+
+    async def make(record: Record) -> None:
+        async with places:
+            answer = await api.request("POST", kind_of(record).path, None, resources.resource(record))
+            assert answer.good, answer.reason
+
+    try:
+        await asyncio.gather(*(make(replace(record, version=1)) for record in records()))
+    finally:
+        await api.close()
+
+
+def _start(backend: str, place: str) -> tuple[float, float]:
+    """Seconds until a new process has read its state, and the memory it then has."""
+    command = [sys.executable, "-m", "benchmarks.store", backend, place, str(time.time())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    answer = json.loads(done.stdout)
+    return answer["seconds"], answer["mib"]
+
+
+async def _read(backend: str, place: str, began: float) -> None:
+    from csi import app
+
+    assert app.run  # the whole program, as a controller has it
+    store: Store = SqliteStore(Path(place)) if backend == "sqlite" else KubeStore(KubernetesApi(place))
+    await store.open()
+    seconds = time.time() - began
+    assert len(store.inventory.volumes) == VOLUMES
+    status = Path("/proc/self/status").read_text()
+    resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    print(json.dumps({"seconds": seconds, "mib": resident / 1024}))
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_read(sys.argv[1], sys.argv[2], float(sys.argv[3])))

@@ -1,0 +1,160 @@
+"""Who leads, and for how long it may believe so."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+
+from csi.core.errors import Unavailable
+from csi.hosts.gate import Gate
+from csi.kubernetes.lease import Lease, LeaseTiming
+from tests.api_double import ApiDouble, Server
+
+TIMING = LeaseTiming(lease=15.0, renew=10.0, retry=0.001)
+
+
+@dataclass
+class Hands:
+    """Of a clock that only the test moves."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Pair:
+    """Two controllers and their API server."""
+
+    def __init__(self) -> None:
+        self.hands = Hands()
+        server = Server()
+        self.apis = ApiDouble(server), ApiDouble(server)
+        self.first, self.second = (
+            Lease(api, namespace="n", name="l", identity=name, timing=TIMING, monotonic=self.hands)
+            for api, name in zip(self.apis, ("a", "b"), strict=True)
+        )
+
+    async def second_leads_within(self, seconds: float) -> bool:
+        """``seconds`` pass for the second controller, which looks all the time."""
+        acquiring = asyncio.create_task(self.second.acquire())
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            self.hands.now += seconds / 20
+        await asyncio.sleep(0.02)
+        done = acquiring.done()
+        acquiring.cancel()
+        with suppress(asyncio.CancelledError):
+            await acquiring
+        return done
+
+
+@pytest.fixture
+def pair() -> Pair:
+    return Pair()
+
+
+async def test_one_leads(pair: Pair) -> None:
+    await pair.first.acquire()
+    pair.first.permit()
+    assert not await pair.second_leads_within(14)
+    with pytest.raises(Unavailable, match="held by a"):
+        pair.second.permit()
+
+
+async def test_a_leader_that_renews_stays_one(pair: Pair) -> None:
+    await pair.first.acquire()
+    holding = asyncio.create_task(pair.first.hold())
+    assert not await pair.second_leads_within(60)
+    assert pair.first.remaining > 0
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+
+
+async def test_a_silent_leader_has_stopped_before_the_next_one_begins(pair: Pair) -> None:
+    await pair.first.acquire()
+    assert not await pair.second_leads_within(10.5)
+    with pytest.raises(Unavailable):
+        pair.first.permit()
+    assert await pair.second_leads_within(6)
+    pair.second.permit()
+    assert pair.second.term == pair.first.term + 1
+
+
+async def test_a_leader_that_was_paused_finds_itself_replaced(pair: Pair) -> None:
+    await pair.first.acquire()
+    assert await pair.second_leads_within(20)
+    await asyncio.wait_for(pair.first.hold(), 5)
+    assert pair.first.lost.is_set()
+    with pytest.raises(Unavailable):
+        pair.first.permit()
+
+
+async def test_a_leader_that_was_paused_in_mid_hold_finds_itself_replaced(pair: Pair) -> None:
+    await pair.first.acquire()
+    pair.apis[0].away = True  # nothing of it gets through, as if it were stopped
+    holding = asyncio.create_task(pair.first.hold())
+    assert await pair.second_leads_within(20)
+    pair.apis[0].away = False
+    await asyncio.wait_for(holding, 5)
+    assert pair.first.lost.is_set()
+    pair.second.permit()
+
+
+async def test_a_leader_without_an_api_server_stops_in_time(pair: Pair) -> None:
+    await pair.first.acquire()
+    pair.apis[0].away = True
+    holding = asyncio.create_task(pair.first.hold())
+    await asyncio.sleep(0.02)
+    pair.first.permit()
+    pair.hands.now += 10
+    await asyncio.wait_for(holding, 5)
+    assert pair.first.lost.is_set()
+
+
+async def test_a_released_lease_is_taken_at_once(pair: Pair) -> None:
+    await pair.first.acquire()
+    await pair.first.release()
+    assert await pair.second_leads_within(0.1)
+
+
+# --- the gate ---------------------------------------------------------------------------------
+
+
+async def test_nothing_passes_a_closed_gate(pair: Pair) -> None:
+    passed = []
+
+    async def act() -> None:
+        passed.append(1)
+
+    gate = Gate(pair.first.permit, pair.first.lost)
+    with pytest.raises(Unavailable):
+        await gate.through(act())
+    await pair.first.acquire()
+    await gate.through(act())
+    pair.hands.now += 10
+    with pytest.raises(Unavailable):
+        await gate.through(act())
+    assert passed == [1]
+
+
+async def test_what_is_under_way_ends_with_the_lease(pair: Pair) -> None:
+    await pair.first.acquire()
+    ended = asyncio.Event()
+
+    async def act() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    acting = asyncio.create_task(Gate(pair.first.permit, pair.first.lost).through(act()))
+    await asyncio.sleep(0.01)
+    pair.hands.now += 10
+    await asyncio.wait_for(pair.first.hold(), 5)
+    with pytest.raises(Unavailable, match="lost its lease"):
+        await asyncio.wait_for(acting, 5)
+    assert ended.is_set()
