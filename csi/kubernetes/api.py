@@ -20,7 +20,7 @@ import msgspec
 from kubernetes.aio import client, config
 from kubernetes.aio.config import ConfigException
 
-from csi.core.errors import DriverError, StateUnusable
+from csi.core.errors import StateUnusable
 
 Document = dict[str, Any]
 Body = Document | list[Document]
@@ -30,7 +30,7 @@ _CHUNK = 1 << 16
 _LINGER = 0.02  # seconds
 
 
-class ApiUnreachable(DriverError):
+class ApiUnreachable(Exception):
     """The API server did not answer: whether it acted is not known."""
 
 
@@ -81,7 +81,7 @@ class Api(Protocol):
     async def close(self) -> None: ...
 
 
-class WatchRefused(DriverError):
+class WatchRefused(Exception):
     """The server answered a watch with a status; 410 means that its version is too old."""
 
     def __init__(self, answer: Answer) -> None:
