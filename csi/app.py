@@ -142,7 +142,7 @@ def store_of(settings: Settings, leadership: Leadership | None) -> Store:
 def wire(outside: Outside, settings: Settings) -> Core:
     """The controller's object graph. Does nothing yet."""
     journal = Journal(outside.store, outside.clock, settings.gids.rest_seconds, outside.term)
-    steps = Steps(outside.gluster, outside.backends, settings.instance, lambda: outside.store.inventory)
+    steps = Steps(outside.gluster, outside.backends, settings.instance, lambda: outside.store.inventory, outside.term)
     adoption = Adoption(outside.gluster, outside.backends, settings.instance, lambda: outside.store.inventory)
     operations = Operations()
     limits = Limits(

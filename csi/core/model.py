@@ -266,6 +266,7 @@ class BrickIdentity:
     gid: Gid
     brick: Brick
     schema: int = 1
+    term: int = 0  # of the controller that made the brick, where several stand by
 
     def owner(self) -> tuple[str, VolumeId, str, BrickId, int, int]:
         """The part that must agree before the brick is destroyed; sizes may have grown since."""

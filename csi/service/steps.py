@@ -27,7 +27,7 @@ from csi.core.model import (
 from csi.ports import BrickBackend, Gluster, GlusterVolume, Pool
 
 
-def identify(volume: Volume, brick: Brick, instance: str) -> BrickIdentity:
+def identify(volume: Volume, brick: Brick, instance: str, term: int = 0) -> BrickIdentity:
     return BrickIdentity(
         instance=instance,
         volume_id=volume.id,
@@ -38,6 +38,7 @@ def identify(volume: Volume, brick: Brick, instance: str) -> BrickIdentity:
         spec=volume.spec,
         gid=volume.gid,
         brick=brick,
+        term=term,
     )
 
 
@@ -58,6 +59,7 @@ class Steps:
     backends: Mapping[Backend, BrickBackend]
     instance: str
     inventory: Callable[[], Inventory]
+    term: Callable[[], int] = lambda: 0
 
     async def apply(self, operation: Operation) -> None:
         """The whole plan in order."""
@@ -131,6 +133,7 @@ class Steps:
         groups: dict[tuple[str, Backend], list[PlacedBrick]] = {}
         for brick in volume.bricks:
             host, device = inventory.hosts[brick.host_id], inventory.devices[brick.device_id]
-            placed = PlacedBrick(identify(volume, brick, self.instance), host, device, volume.spec.root_mode)
+            identity = identify(volume, brick, self.instance, self.term())
+            placed = PlacedBrick(identity, host, device, volume.spec.root_mode)
             groups.setdefault((host.id, device.backend), []).append(placed)
         return [(bricks[0].host, self.backends[backend], bricks) for (_, backend), bricks in groups.items()]

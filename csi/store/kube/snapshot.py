@@ -75,15 +75,23 @@ async def _load(api: Api) -> Snapshot:
 
 
 async def listed(api: Api, kind: Kind, revision: int) -> AsyncIterator[resources.Resource]:
-    """All resources of a kind as they were at ``revision``."""
+    """All resources of a kind as they were at ``revision``. The server makes the next page while this one is read."""
     query = {"limit": str(_PAGE), "resourceVersion": str(revision), "resourceVersionMatch": "Exact"}
-    while True:
-        page = _page(await api.request("GET", kind.path, query), kind)
-        for found in page.items:
-            yield found
-        if not page.metadata.continue_:
-            return
-        query = {"limit": str(_PAGE), "continue": page.metadata.continue_}
+    coming = asyncio.create_task(api.request("GET", kind.path, query))
+    try:
+        while True:
+            page = _page(await coming, kind)
+            if page.metadata.continue_:
+                query = {"limit": str(_PAGE), "continue": page.metadata.continue_}
+                coming = asyncio.create_task(api.request("GET", kind.path, query))
+                await asyncio.sleep(0)  # it is sent before the items are read
+            for found in page.items:
+                yield found
+            if not page.metadata.continue_:
+                return
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
 
 
 async def present_revision(api: Api, kind: Kind) -> int:
