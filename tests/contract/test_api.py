@@ -24,7 +24,7 @@ def resting(number: int, until: float = 1.0, version: int = 1) -> RestingGid:
     return RestingGid(Gid(number), until, version)
 
 
-@pytest.fixture(params=["double", "real"])
+@pytest.fixture(params=["double", pytest.param("real", marks=pytest.mark.cluster)])
 async def api(request: pytest.FixtureRequest) -> AsyncIterator[Api]:
     if request.param == "double":
         yield ApiDouble(Server())

@@ -79,7 +79,7 @@ async def put(store: Store, *records: Record) -> Inventory:
 Maker = Callable[[], Store]
 
 
-@pytest.fixture(params=["memory", "sqlite", "kube over a double", "kube"])
+@pytest.fixture(params=["memory", "sqlite", "kube over a double", pytest.param("kube", marks=pytest.mark.cluster)])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
     """Makes store after store on the same state."""
     match request.param:
