@@ -21,7 +21,7 @@ SOURCES := pyproject.toml hatch_build.py $(wildcard proto/csi/api/*.proto)
 ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
-.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools chart manifests
+.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools api chart manifests
 .PHONY: kubernetes cluster cluster-down
 
 help: ## This list
@@ -69,6 +69,9 @@ lab: $(APT) $(DEV) ## Tests on a real pool of GlusterFS hosts in namespaces (roo
 
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity
+
+api: $(APT_CLUSTER) $(DEV) kubernetes ## State, leadership and groups on a real API server (root)
+	$(AS_ROOT) $(BIN)/pytest tests/contract tests/standby tests/cluster/test_controlplane.py -m cluster
 
 chart: $(APT_CLUSTER) $(DEV) kubernetes ## The chart: lint, schemas, rights on a real API server, and the base made from it
 	@tools/install.sh chart
