@@ -87,6 +87,11 @@ cluster: $(APT_CLUSTER) $(DEV) kubernetes ## Kubernetes on this machine, one nod
 cluster-down: $(DEV) ## Remove it
 	@$(AS_ROOT) $(PY) -m tests.cluster down
 
+.PHONY: e2e
+e2e: $(APT_CLUSTER) $(DEV) kubernetes ## End to end: image, chart, real sidecars, a pool of the laboratory (root)
+	@tools/install.sh chart
+	$(AS_ROOT) $(BIN)/pytest tests/e2e
+
 .PHONY: cluster-test
 cluster-test: $(APT_CLUSTER) $(DEV) kubernetes ## Tests of the API server and the node that the other tests use (root)
 	$(AS_ROOT) $(BIN)/pytest tests/cluster
