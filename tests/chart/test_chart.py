@@ -32,9 +32,6 @@ SCHEMAS = Path(__file__).parent / "schemas" / "{{.ResourceKind}}{{.KindSuffix}}.
 
 # Settings that the chart gives and that other parts of this version bring.
 AWAITED = {
-    "GLUSTER_CSI_STATE__BACKEND",
-    "GLUSTER_CSI_KUBERNETES__LEASE",
-    "GLUSTER_CSI_KUBERNETES__NAMESPACE",
     "GLUSTER_CSI_KUBE_HOSTS__NAMESPACE",
     "GLUSTER_CSI_KUBE_HOSTS__SELECTOR",
     "GLUSTER_CSI_KUBE_HOSTS__CONTAINER",
@@ -134,6 +131,14 @@ def test_the_program_takes_the_settings(name: str) -> None:
 
 
 # --- what every set must obey ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_who_holds_clients_sees_the_callers_groups(name: str) -> None:
+    """A GlusterFS client looks into /proc for them, and finds no process of another PID namespace there."""
+    parts = {one.part: one.pod for one in workloads(rendered(name))}
+    holder = parts.get("mounts") or parts["node"]
+    assert holder["hostPID"] is True
 
 
 @pytest.mark.parametrize("name", SETS)
