@@ -4,7 +4,7 @@ PY := .venv/bin/python
 BIN := .venv/bin
 STAMPS := .tools/stamps
 # What touches namespaces, mounts and loop devices. Everything else runs as who you are.
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI,GLUSTER_CSI_CACHE)
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI --preserve-env=GLUSTER_CSI_CACHE)
 # What takes long to make and depends on versions alone, outside the checkout. Said once: root's home is another.
 export GLUSTER_CSI_CACHE ?= $(HOME)/.cache/gluster-csi
 
