@@ -4,7 +4,7 @@ PY := .venv/bin/python
 BIN := .venv/bin
 STAMPS := .tools/stamps
 # What touches namespaces, mounts and loop devices. Everything else runs as who you are.
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI,GLUSTER_CSI_CACHE)
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI --preserve-env=GLUSTER_CSI_CACHE)
 # What takes long to make and depends on versions alone, outside the checkout. Said once: root's home is another.
 export GLUSTER_CSI_CACHE ?= $(HOME)/.cache/gluster-csi
 
@@ -89,6 +89,11 @@ cluster: $(APT_CLUSTER) $(DEV) kubernetes ## Kubernetes on this machine, one nod
 
 cluster-down: $(DEV) ## Remove it
 	@$(AS_ROOT) $(PY) -m tests.cluster down
+
+.PHONY: e2e
+e2e: $(APT_CLUSTER) $(DEV) kubernetes ## End to end: image, chart, real sidecars, a pool of the laboratory (root)
+	@tools/install.sh chart
+	$(AS_ROOT) $(BIN)/pytest tests/e2e
 
 .PHONY: cluster-test
 cluster-test: $(APT_CLUSTER) $(DEV) kubernetes ## Tests of the API server and the node that the other tests use (root)

@@ -121,6 +121,14 @@ def test_the_program_takes_the_settings(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
+def test_who_holds_clients_sees_the_callers_groups(name: str) -> None:
+    """A GlusterFS client looks into /proc for them, and finds no process of another PID namespace there."""
+    parts = {one.part: one.pod for one in workloads(rendered(name))}
+    holder = parts.get("mounts") or parts["node"]
+    assert holder["hostPID"] is True
+
+
+@pytest.mark.parametrize("name", SETS)
 def test_only_those_that_mount_are_privileged(name: str) -> None:
     for one in workloads(rendered(name)):
         for container in one.containers:
