@@ -21,7 +21,7 @@ SOURCES := pyproject.toml hatch_build.py $(wildcard proto/csi/api/*.proto)
 ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
-.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools kubernetes cluster cluster-down
+.PHONY: help fmt lint types imports unit contract standby crds crash lab sanity bench demo test check install tools kubernetes cluster cluster-down
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -57,8 +57,14 @@ imports: $(DEV) ## The layers, as import-linter contracts
 unit: $(DEV) ## Tests without root, hosts or network
 	$(BIN)/pytest tests/unit
 
-contract: $(APT) $(DEV) ## Every implementation of a port against one suite (root)
+contract: $(APT) $(APT_CLUSTER) $(DEV) kubernetes ## Every implementation of a port against one suite (root)
 	$(AS_ROOT) $(BIN)/pytest tests/contract
+
+standby: $(APT_CLUSTER) $(DEV) kubernetes ## Two controllers and a real API server: the leader killed, paused, cut off (root)
+	$(AS_ROOT) $(BIN)/pytest tests/standby
+
+crds: $(DEV) ## Write deploy/crds anew from the record types
+	$(PY) tools/crds.py
 
 crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover, compare (root)
 	$(AS_ROOT) $(PY) -m tests.crash
@@ -69,7 +75,7 @@ lab: $(APT) $(DEV) ## Tests on a real pool of GlusterFS hosts in namespaces (roo
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity
 
-bench: $(APT) $(DEV) ## The figures, as ratios to a hand-written shell (root)
+bench: $(APT) $(APT_CLUSTER) $(DEV) kubernetes ## The figures, as ratios to a hand-written shell (root)
 	$(AS_ROOT) $(PY) -m benchmarks
 
 cluster: $(APT_CLUSTER) $(DEV) kubernetes ## Kubernetes on this machine, one node: python -m tests.cluster --help (root)

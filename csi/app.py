@@ -55,7 +55,7 @@ from csi.store.sqlite import SqliteStore
 _log = structlog.get_logger(__name__)
 
 # Records in one commit of an import: no caller waits too long for one.
-_IMPORTED_AT_ONCE = 200
+_IMPORTED_AT_ONCE = 100
 
 
 class Role(StrEnum):
