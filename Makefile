@@ -21,7 +21,7 @@ SOURCES := pyproject.toml hatch_build.py $(wildcard proto/csi/api/*.proto)
 ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
-.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools api chart manifests
+.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools api chart crds manifests
 .PHONY: kubernetes cluster cluster-down
 
 help: ## This list
@@ -61,6 +61,9 @@ unit: $(DEV) ## Tests without root, hosts or network
 contract: $(APT) $(DEV) ## Every implementation of a port against one suite (root)
 	$(AS_ROOT) $(BIN)/pytest tests/contract -m "not cluster"
 
+crds: $(DEV) ## Write deploy/crds anew from the record types
+	$(PY) tools/crds.py
+
 crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover, compare (root)
 	$(AS_ROOT) $(PY) -m tests.crash
 
@@ -81,7 +84,7 @@ manifests: $(DEV) ## Make the chart's copies of deploy/crds, and the kustomize b
 	@tools/install.sh chart
 	$(PY) tools/manifests.py
 
-bench: $(APT) $(DEV) ## The figures, as ratios to a hand-written shell (root)
+bench: $(APT) $(APT_CLUSTER) $(DEV) kubernetes ## The figures, as ratios to a hand-written shell (root)
 	$(AS_ROOT) $(PY) -m benchmarks
 
 cluster: $(APT_CLUSTER) $(DEV) kubernetes ## Kubernetes on this machine, one node: python -m tests.cluster --help (root)

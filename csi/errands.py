@@ -24,7 +24,7 @@ from csi.store import archive
 from csi.store.kube import snapshot
 
 # Records in one commit of an import: no caller waits too long for one.
-_IMPORTED_AT_ONCE = 200
+_IMPORTED_AT_ONCE = 100
 
 
 async def load_topology(settings: Settings, file: Path) -> AsyncIterator[Progress]:

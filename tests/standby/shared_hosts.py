@@ -6,7 +6,7 @@ A command goes on to its end when the process that sent it is gone, as on a real
 from __future__ import annotations
 
 import asyncio
-import copyreg
+import io
 import itertools
 import pickle
 import struct
@@ -30,10 +30,13 @@ def _rebuild(kind: type[DriverError], args: tuple[Any, ...], state: dict[str, An
     return error
 
 
-def _pickle(value: object) -> bytes:
-    if isinstance(value, DriverError):
-        copyreg.pickle(type(value), lambda error: (_rebuild, (type(error), error.args, error.__dict__)))
-    return pickle.dumps(value)
+class _Pickler(pickle.Pickler):
+    """Errors of ours take other arguments than they keep, which pickle does not know by itself."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, DriverError):
+            return _rebuild, (type(value), value.args, value.__dict__)
+        return NotImplemented
 
 
 async def _read(reader: asyncio.StreamReader) -> Any:
@@ -42,7 +45,9 @@ async def _read(reader: asyncio.StreamReader) -> Any:
 
 
 def _frame(value: object) -> bytes:
-    body = _pickle(value)
+    packed = io.BytesIO()
+    _Pickler(packed).dump(value)
+    body = packed.getvalue()
     return struct.pack("!I", len(body)) + body
 
 
