@@ -90,7 +90,11 @@ class Driver:
                 "keepalive_interval": 1.0,  # a host that is switched off is noticed after four of these
             },
             "recovery": {"interval": 0.5, "first": 0.5, "longest": 2.0, "grace": 5.0},
-            "node": {"log_dir": str(self.directory / "log")},
+            "node": {
+                "log_dir": str(self.directory / "log"),
+                "staged_dir": str(self.directory / "staged"),
+                "servers_cache": str(self.directory / "servers.json"),
+            },
         }
         for name, value in self.settings.items():
             if isinstance(value, dict):

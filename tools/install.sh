@@ -9,7 +9,7 @@ mkdir -p "$tools"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
 packages="glusterfs-server glusterfs-client xfsprogs e2fsprogs util-linux mount iproute2 openssh-server openssh-client
-    attr acl procps psmisc sudo git ca-certificates python3 python3-venv gcc libc6-dev"
+    attr acl procps psmisc fio sudo git ca-certificates python3 python3-venv gcc libc6-dev"
 
 say() { printf '  %s\n' "$*"; }
 

@@ -25,7 +25,7 @@ _MOST_CONNECTIONS = 1024
 
 
 class Server:
-    """``start`` and ``stop``, once each. A connection that closes gives up what it asked for."""
+    """A connection that closes gives up what it asked for."""
 
     def __init__(self, path: str | Path, desk: Desk) -> None:
         self._path = Path(path)
@@ -60,6 +60,7 @@ class Server:
             await asyncio.gather(*self._connections, return_exceptions=True)
         if self._lock >= 0:
             os.close(self._lock)
+        self._server, self._lock = None, -1
 
     def _check_directory(self) -> None:
         directory = self._path.parent

@@ -47,20 +47,8 @@ def controller(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
 
 
 def node_of(controller: Driver, directory: Path, **settings: object) -> Driver:
-    return Driver(
-        controller.lab,
-        directory,
-        {
-            "node": {
-                "log_dir": str(directory / "log"),
-                "staged_dir": str(directory / "staged"),
-                "servers_cache": str(directory / "servers.json"),
-                "watch_interval": 0.5,
-                **settings,
-            }
-        },
-        command=(sys.executable, "-m", "csi", "node"),
-    )
+    command = (sys.executable, "-m", "csi", "node")
+    return Driver(controller.lab, directory, {"node": {"watch_interval": 0.5, **settings}}, command)
 
 
 @pytest.fixture(params=["daemon", "direct"])

@@ -289,3 +289,12 @@ def test_insecure_host_keys_need_no_file_and_warn(ready: dict[str, str]) -> None
     assert check(insecure) == ()
     (warning,) = load(**insecure).warnings
     assert "ssh.insecure_host_keys" in warning
+
+
+def test_the_mounts_daemon_needs_nothing_of_the_controller() -> None:
+    assert check({"GLUSTER_CSI_MOUNTS__ROOTS": "/var/lib/kubelet:/srv/pods"}, "mounts") == ()
+
+
+@pytest.mark.parametrize("roots", ["", "/", "relative", "/a:", "/a:b", ":/a", "/a/"])
+def test_roots_of_the_mounts_daemon(roots: str) -> None:
+    assert any("absolute paths with ':' between them" in one for one in problems(GLUSTER_CSI_MOUNTS__ROOTS=roots))
