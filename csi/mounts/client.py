@@ -48,6 +48,11 @@ class Client:
         return self.directory / f"{self._stem}.pid"
 
     @property
+    def _begun(self) -> Path:
+        """There while it is being started: if whoever did so is killed, processes without a pid file may be left."""
+        return self.directory / f"{self._stem}.begun"
+
+    @property
     def _mark(self) -> str:
         """The argument by which its processes are known."""
         return f"--pid-file={self.pid_file}"
@@ -70,9 +75,18 @@ class Client:
         try:
             self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
             self.pid_file.unlink(missing_ok=True)
+            self._begun.touch()
             return self.log.stat().st_size if self.log.exists() else 0
         except OSError as error:
             raise MountFailed(f"log directory {self.directory} cannot be used: {error.strerror}") from error
+
+    def may_run(self) -> bool:
+        """Whether an earlier one left a trace. To look through all processes costs as much as a mount."""
+        return self.pid_file.exists() or self._begun.exists()
+
+    def confirm(self) -> None:
+        """It is up."""
+        self._begun.unlink(missing_ok=True)
 
     async def start(self, source: MountSource, timeout: float) -> tuple[int, str]:
         """Returns when the mount is up or has failed: exit status, and what was said before the log was open.
@@ -165,7 +179,7 @@ class Client:
 
     def forget(self, log: bool) -> None:
         """Remove its files, the log only on demand: it may have something to tell."""
-        for path in (self.pid_file, self.log) if log else (self.pid_file,):
+        for path in (self.pid_file, self._begun, *((self.log,) if log else ())):
             path.unlink(missing_ok=True)
 
 

@@ -91,7 +91,7 @@ class DetachedClients:
     async def _mount(self, source: MountSource, client: Client) -> None:
         what = _what(source, client)
         # Also of a process that was killed while it mounted: its client may be about to mount, without a pid file yet.
-        if stuck := await client.end_all(_SIGNAL_ACTS):
+        if client.may_run() and (stuck := await client.end_all(_SIGNAL_ACTS)):
             raise MountFailed(f"{what}: an earlier client, process {stuck[0]}, cannot be ended")
         logged = await blocking.promptly(client.prepare, self._timeout)
 
@@ -115,6 +115,7 @@ class DetachedClients:
         answer = await self._probes.ask(entry)
         if answer.reason:
             raise failed(f"mounted, but it does not answer: {answer.reason}")
+        client.confirm()
 
     async def _abandon(self, client: Client) -> None:
         """Leave nothing of a mount that did not come up; the log stays.

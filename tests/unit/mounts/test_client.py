@@ -55,6 +55,19 @@ def test_the_last_two_different_errors(tmp_path: Path) -> None:
     assert client.complaints(0) == ""
 
 
+def test_a_start_that_was_cut_off_leaves_a_trace(tmp_path: Path) -> None:
+    client = Client(tmp_path, "vol_1", "/mnt/x")
+    assert not client.may_run()
+    client.prepare()
+    assert client.may_run()
+    client.confirm()
+    assert not client.may_run()
+    client.pid_file.touch()  # of one that crashed
+    assert client.may_run()
+    client.forget(log=False)
+    assert not client.may_run()
+
+
 def test_a_log_directory_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MountFailed, match=r"log directory .*/file/logs cannot be used"):
