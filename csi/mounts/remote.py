@@ -39,13 +39,21 @@ class RemoteClients:
 
     async def start(self, source: MountSource, target: str) -> None:
         wire = Source(source.servers, source.volume, source.ping_timeout, source.flags, source.read_only)
-        await self._ask(Start(wire, target), self._timeout + self._probes.timeout)
+        try:
+            await self._ask(Start(wire, target), self._timeout + self._probes.timeout)
+        except asyncio.CancelledError:
+            # It may have been done just before: then nothing is under way that a closed connection could give up.
+            await self._abandon(source.volume, target)
+            raise
         try:
             await self._see(source, target)
         except BaseException:
-            with suppress(DriverError):
-                await self._ask(Abandon(source.volume, target), _ENDS)
+            await self._abandon(source.volume, target)
             raise
+
+    async def _abandon(self, volume: str, target: str) -> None:
+        with suppress(DriverError):
+            await self._ask(Abandon(volume, target), _ENDS)
 
     async def runs(self, targets: Collection[str]) -> bool:
         return (await self._ask(Runs(tuple(targets)), _LOOKS)).runs
