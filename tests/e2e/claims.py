@@ -7,6 +7,7 @@ from typing import Any
 from tests.cluster.cluster import Cluster
 from tests.cluster.pods import FOREVER, pod
 from tests.e2e.installation import STORAGE_CLASS
+from tests.lab.system import wait_for
 
 USER = 4242
 
@@ -40,3 +41,8 @@ def wait_until_bound(cluster: Cluster, name: str, seconds: int = 60) -> str:
     wanted = "--for=jsonpath={.status.phase}=Bound"
     cluster.kubectl("wait", f"pvc/{name}", wanted, f"--timeout={seconds}s", seconds=seconds + 10)
     return cluster.kubectl("get", "pvc", name, "--output=jsonpath={.spec.volumeName}").stdout
+
+
+def wait_until_gone(cluster: Cluster, kind: str, seconds: int = 60) -> None:
+    """Until there is no object of the kind any more."""
+    wait_for(f"end of every {kind}", lambda: not cluster.kubectl("get", kind, "--output=name").stdout, seconds)
