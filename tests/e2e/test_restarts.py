@@ -26,7 +26,7 @@ while [ ! -e /tmp/stop ]; do
     seq "$n" "$((n + 2000))" >/tmp/block
     dd if=/tmp/block of=/data/block conv=fsync 2>/dev/null || { echo "write $n failed" >/tmp/end; exit 1; }
     cmp -s /tmp/block /data/block || { echo "block $n differs" >/tmp/end; exit 1; }
-    echo "$n" >/tmp/count
+    echo "$n" >/tmp/next && mv /tmp/next /tmp/count
 done
 echo "good" >/tmp/end
 while :; do sleep 1; done
@@ -50,7 +50,11 @@ def wait_until_registered(cluster: Cluster) -> None:
 
 def kill_plugin(cluster: Cluster) -> None:
     """As the kernel does it when memory runs out."""
-    cluster.node.run(["pkill", "-KILL", "-f", "gluster-csi node"])
+
+    def killed() -> bool:
+        return cluster.node.run(["pkill", "-KILL", "-f", "gluster-csi node$"], check=False).returncode == 0
+
+    wait_for("a node plug-in to kill", killed, 60)
 
 
 def roll_out(cluster: Cluster) -> None:
@@ -64,6 +68,7 @@ def delete_plugin(cluster: Cluster) -> None:
 
 def wait_until_serving(cluster: Cluster) -> None:
     words = ("rollout", "status", "daemonset/gluster-csi-node", f"--namespace={NAMESPACE}", "--timeout=120s")
+    wait_for("a pod of the node plug-in", lambda: len(ours(cluster, "node")) == 1, 120)
     cluster.kubectl(*words, seconds=130)
 
 
