@@ -27,6 +27,8 @@ from csi.hosts.simulated.world import World
 from csi.hosts.ssh import SshRunner, SshSettings
 from csi.kubernetes.api import KubernetesApi
 from csi.ports import Runner
+from tests.cluster.cluster import Cluster
+from tests.cluster.pods import pod, wait_until_ready
 from tests.contract.exec_server import ExecServer
 from tests.contract.sshd import Sshd
 
@@ -94,10 +96,17 @@ async def _kube(request: pytest.FixtureRequest) -> Bench:
     return Bench(runner, a_host("gluster-0"), after=server.stop)
 
 
+async def _kubelet(request: pytest.FixtureRequest) -> Bench:
+    cluster: Cluster = request.getfixturevalue("cluster")
+    manage: str = request.getfixturevalue("host_pod")
+    return Bench(KubeRunner(KubernetesApi(str(cluster.kubeconfig)), KubeSettings("default")), a_host(manage))
+
+
 KINDS: dict[str, Callable[[pytest.FixtureRequest], Awaitable[Bench]]] = {
     "local": _local,
     "ssh": _ssh,
     "kube": _kube,
+    "kubelet": _kubelet,
     "simulated": _simulated,
 }
 REAL = ("local", "ssh", "kube")
@@ -111,7 +120,16 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     server.stop()
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(scope="module")
+def host_pod(cluster: Cluster) -> Iterator[str]:
+    """A pod on a real node that plays a Gluster host."""
+    cluster.apply(pod("host-pod"))
+    wait_until_ready(cluster, "host-pod")
+    yield "host-pod"
+    cluster.kubectl("delete", "pod", "host-pod", "--now")
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.cluster] * (kind == "kubelet")) for kind in KINDS])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     made = await KINDS[request.param](request)
     yield made
