@@ -1,0 +1,79 @@
+"""The kustomize base in place of the chart: an overlay, the topology loaded by hand, and the main job once more.
+
+It comes last, and takes the release of the chart away first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import csi
+from tests.cluster.pods import wait_until_done
+from tests.e2e.claims import claim, user_pod, wait_until_gone
+from tests.e2e.installation import NAMESPACE, ROOT, STORAGE_CLASS, Installation
+from tests.lab.host import SSH_PORT
+from tests.lab.system import wait_for
+
+pytestmark = [pytest.mark.cluster, pytest.mark.lab, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def by_kustomize(installed: Installation, tmp_path: Path) -> Iterator[Installation]:
+    installed.uninstall()
+    cluster = installed.cluster
+    overlay: dict[str, Any] = {
+        "resources": [os.path.relpath(ROOT / "deploy/kustomize", tmp_path)],
+        "images": [{"name": "gluster-csi", "newName": "localhost/gluster-csi", "newTag": csi.__version__}],
+    }
+    port = {"name": "GLUSTER_CSI_SSH__PORT", "value": str(SSH_PORT)}
+    change = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "gluster-csi-controller", "namespace": NAMESPACE},
+        "spec": {"template": {"spec": {"containers": [{"name": "controller", "env": [port]}]}}},
+    }
+    overlay["patches"] = [{"patch": json.dumps(change)}]
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay))
+    cluster.kubectl("apply", "--kustomize", str(tmp_path))
+    yield installed
+    cluster.kubectl("delete", "--kustomize", str(tmp_path), "--ignore-not-found", check=False)
+
+
+def test_the_base_does_the_main_job(by_kustomize: Installation) -> None:
+    cluster, lab = by_kustomize.cluster, by_kustomize.lab
+    for kind in ("deployment/gluster-csi-controller", "daemonset/gluster-csi-node", "daemonset/gluster-csi-mounts"):
+        cluster.kubectl("rollout", "status", kind, f"--namespace={NAMESPACE}", "--timeout=120s", seconds=130)
+    cluster.kubectl(
+        *("exec", "--stdin", leader(by_kustomize), f"--namespace={NAMESPACE}", "--container=controller", "--"),
+        *("gluster-csi", "topology", "load", "/dev/stdin"),
+        stdin=json.dumps(lab.topology()),
+    )
+    storage_class = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": STORAGE_CLASS},
+        "provisioner": "csi.gluster.org",
+    }
+    cluster.apply(storage_class, claim("plain"), user_pod("plain", "plain", "echo text >/data/file && cat /data/file"))
+    wait_until_done(cluster, "plain", 120)
+    cluster.kubectl("delete", "pod/plain", "pvc/plain")
+    wait_until_gone(cluster, "pv")
+    cluster.kubectl("delete", "storageclass", STORAGE_CLASS)
+
+
+def leader(installation: Installation) -> str:
+    """The pod of the controller that acts."""
+    words = ("get", "lease", "gluster-csi-controller", f"--namespace={NAMESPACE}")
+    asked = (*words, "--output=jsonpath={.spec.holderIdentity}")
+
+    def holder() -> str:
+        return installation.cluster.kubectl(*asked, check=False).stdout.partition("_")[0]
+
+    wait_for("a controller that acts", lambda: holder() != "", 60)
+    return holder()
