@@ -4,9 +4,9 @@ PY := .venv/bin/python
 BIN := .venv/bin
 STAMPS := .tools/stamps
 # What touches namespaces, mounts and loop devices. Everything else runs as who you are.
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI --preserve-env=GLUSTER_CSI_CACHE)
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI --preserve-env=CSI_TOOLS_CACHE)
 # What takes long to make and depends on versions alone, outside the checkout. Said once: root's home is another.
-export GLUSTER_CSI_CACHE ?= $(HOME)/.cache/gluster-csi
+export CSI_TOOLS_CACHE ?= $(HOME)/.cache/gluster-csi
 
 APT := $(STAMPS)/apt
 VENV := $(STAMPS)/venv

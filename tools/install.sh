@@ -72,7 +72,7 @@ go_command() {
 # interrupted build goes on where it was, and go then: they are gigabytes.
 build_kubernetes() {
     version=$(awk '$1 == "k8s.io/kubernetes" { print $2; exit }' tools/kubernetes/go.mod)
-    cache=${GLUSTER_CSI_CACHE:-$HOME/.cache/gluster-csi}
+    cache=${CSI_TOOLS_CACHE:-$HOME/.cache/gluster-csi}
     home=$cache/kubernetes-$version
     bin=$home/bin
     minor=${version#v1.}
@@ -106,7 +106,7 @@ build_kubernetes() {
 
 # What renders and checks the chart, each in its version, kept outside the checkout as the binaries of Kubernetes are.
 build_chart_tools() {
-    home=${GLUSTER_CSI_CACHE:-$HOME/.cache/gluster-csi}/chart
+    home=${CSI_TOOLS_CACHE:-$HOME/.cache/gluster-csi}/chart
     mkdir -p "$home/build"
     exec 9>"$home/lock"
     flock 9

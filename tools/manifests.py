@@ -33,7 +33,7 @@ def helm() -> str:
     """The program. It is looked for, not built."""
     if named := os.environ.get("HELM"):
         return named
-    cache = Path(os.environ.get("GLUSTER_CSI_CACHE") or Path.home() / ".cache" / "gluster-csi")
+    cache = Path(os.environ.get("CSI_TOOLS_CACHE") or Path.home() / ".cache" / "gluster-csi")
     built = sorted((cache / "chart").glob("helm-v*"))
     return str(built[-1]) if built else "helm"
 

@@ -24,7 +24,7 @@ Document = dict[str, Any]
 
 def program(name: str) -> str:
     """``helm`` or ``kubeconform``, of the version that ``tools/install.sh chart`` built."""
-    home = Path(os.environ.get("GLUSTER_CSI_CACHE") or Path.home() / ".cache" / "gluster-csi") / "chart"
+    home = Path(os.environ.get("CSI_TOOLS_CACHE") or Path.home() / ".cache" / "gluster-csi") / "chart"
     found = sorted(home.glob(f"{name}-v*"))
     assert found, f"{name} is not in {home}: make chart installs it"
     return str(found[-1])

@@ -14,7 +14,7 @@ _MODULE = Path(__file__).parents[2] / "tools/kubernetes/go.mod"
 
 def cache_directory() -> Path:
     """Outside the checkout: what takes long to make and depends on nothing but versions."""
-    named = os.environ.get("GLUSTER_CSI_CACHE")
+    named = os.environ.get("CSI_TOOLS_CACHE")
     return Path(named) if named else Path.home() / ".cache/gluster-csi"
 
 
