@@ -47,7 +47,7 @@ def by_kustomize(installed: Installation, tmp_path: Path) -> Iterator[Installati
 
 def test_the_base_does_the_main_job(by_kustomize: Installation) -> None:
     cluster, lab = by_kustomize.cluster, by_kustomize.lab
-    for kind in ("deployment/gluster-csi-controller", "daemonset/gluster-csi-node", "daemonset/gluster-csi-mounts"):
+    for kind in ("deployment/gluster-csi-controller", "daemonset/gluster-csi-node"):
         cluster.kubectl("rollout", "status", kind, f"--namespace={NAMESPACE}", "--timeout=120s", seconds=130)
     cluster.kubectl(
         *("exec", "--stdin", leader(by_kustomize), f"--namespace={NAMESPACE}", "--container=controller", "--"),
