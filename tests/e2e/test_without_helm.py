@@ -68,12 +68,16 @@ def test_the_base_does_the_main_job(by_kustomize: Installation) -> None:
 
 
 def leader(installation: Installation) -> str:
-    """The pod of the controller that acts."""
+    """The pod of the controller that acts: the Lease may name one that has gone with the release, for a while."""
+    ask = installation.cluster.kubectl
     words = ("get", "lease", "gluster-csi-controller", f"--namespace={NAMESPACE}")
-    asked = (*words, "--output=jsonpath={.spec.holderIdentity}")
 
     def holder() -> str:
-        return installation.cluster.kubectl(*asked, check=False).stdout.partition("_")[0]
+        return ask(*words, "--output=jsonpath={.spec.holderIdentity}", check=False).stdout.partition("_")[0]
 
-    wait_for("a controller that acts", lambda: holder() != "", 60)
+    def is_there() -> bool:
+        pods = ask("get", "pods", f"--namespace={NAMESPACE}", "--output=name").stdout.split()
+        return f"pod/{holder()}" in pods
+
+    wait_for("a controller that acts", is_there, 60)
     return holder()
