@@ -33,7 +33,7 @@ demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from bi
 test: tools ## All tests, on a real pool, three suites at a time; each shows what it said when it ends (root)
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 lab contract crash sanity unit
 
-check: fmt-check lint types imports unit ## What every commit must pass: a minute, no root
+check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root
 
 fmt: $(DEV) ## Format the code and sort the imports
 	$(BIN)/ruff check --quiet --select I --fix .

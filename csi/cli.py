@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,11 @@ def main() -> None:
     """Volumes on plain GlusterFS for Kubernetes and anything else that speaks CSI."""
 
 
-def _run(role: str, config: Path | None) -> None:
-    # Imported here: `--help` and `--version` need none of it.
-    from csi import app  # noqa: PLC0415
-
+@contextmanager
+def _told() -> Iterator[None]:
+    """What went wrong is told in one line each, and is the status of the command: 2 for the configuration, else 1."""
     try:
-        asyncio.run(app.run(app.Role(role), app.settings_for(app.Role(role), config, os.environ)))
+        yield
     except ConfigInvalid as error:
         for problem in error.problems:
             click.echo(f"gluster-csi: configuration: {problem}", err=True)
@@ -41,6 +41,14 @@ def _run(role: str, config: Path | None) -> None:
     except DriverError as error:
         click.echo(f"gluster-csi: {error}", err=True)
         sys.exit(1)
+
+
+def _run(role: str, config: Path | None) -> None:
+    # Imported here: `--help` and `--version` need none of it.
+    from csi import app  # noqa: PLC0415
+
+    with _told():
+        asyncio.run(app.run(app.Role(role), app.settings_for(app.Role(role), config, os.environ)))
 
 
 @main.command()
@@ -73,7 +81,7 @@ def mounts(config: Path | None, serving: bool) -> None:
     from csi.mountd import init  # noqa: PLC0415
 
     # The first process stays small: it does without the modules that serve.
-    try:
+    with _told():
         settings = configuration.load(config, os.environ)
         settings.check("mounts")
         if not serving:
@@ -83,13 +91,6 @@ def mounts(config: Path | None, serving: bool) -> None:
         from csi import holder  # noqa: PLC0415
 
         asyncio.run(holder.run(settings))
-    except ConfigInvalid as error:
-        for problem in error.problems:
-            click.echo(f"gluster-csi: configuration: {problem}", err=True)
-        sys.exit(2)
-    except DriverError as error:
-        click.echo(f"gluster-csi: {error}", err=True)
-        sys.exit(1)
 
 
 @main.group()
@@ -114,11 +115,8 @@ def load(file: Path, config: Path | None) -> None:
             failed |= progress.failed
         return failed
 
-    try:
+    with _told():
         failed = asyncio.run(show())
-    except DriverError as error:
-        click.echo(f"gluster-csi: {error}", err=True)
-        sys.exit(1)
     sys.exit(1 if failed else 0)
 
 
@@ -175,8 +173,5 @@ def check(config: Path | None) -> None:
 
 
 def _done(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    try:
+    with _told():
         return asyncio.run(work())
-    except DriverError as error:
-        click.echo(f"gluster-csi: {error}", err=True)
-        sys.exit(1)
