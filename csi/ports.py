@@ -238,8 +238,8 @@ class Gluster(Protocol):
     async def set_options(self, pool: Pool, name: str, options: Sequence[tuple[str, str]]) -> None:
         """All of them in one call."""
 
-    async def start(self, pool: Pool, name: str) -> None:
-        """Returns when every brick is online. A started volume is fine.
+    async def start(self, pool: Pool, name: str, bricks: Sequence[tuple[str, str]]) -> None:
+        """Returns when every one of ``bricks`` (storage address, path) is online. A started volume is fine.
 
         Raises: Unavailable naming the bricks that did not come up in time.
         """

@@ -179,19 +179,10 @@ class GlusterCli:
         if options:
             (await self._change(pool, *words.options(name, options))).done()
 
-    async def start(self, pool: Pool, name: str) -> None:
-        starting = self._change(pool, "volume", "start", words.name(name))
-        # Which bricks there are to be waited for is asked meanwhile: a start does not change it.
-        info, answer = await asyncio.gather(self._info(pool, name), starting, return_exceptions=True)
-        for outcome in (answer, info):
-            if isinstance(outcome, BaseException):
-                raise outcome
-        assert isinstance(answer, Answer)
-        bricks = info.volume.bricks if isinstance(info, parse.VolumeInfo) else ()
+    async def start(self, pool: Pool, name: str, bricks: Sequence[tuple[str, str]]) -> None:
+        answer = await self._change(pool, "volume", "start", words.name(name))
         if answer.meaning is not Meaning.STARTED:
             answer.done()
-        if not bricks:
-            raise Unavailable(f"Gluster volume {name} came or went away while it was started: try again")
         if answer.meaning is Meaning.STARTED:
             if not await self._offline(pool, name, bricks, _OLD_BRICKS):
                 return

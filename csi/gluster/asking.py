@@ -10,6 +10,7 @@ harmless. If the first one is still under way, the volume is locked until it is 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 
 import structlog
@@ -24,6 +25,8 @@ from csi.gluster.session import SessionLostError, Sessions, alone
 from csi.ports import Clock, Peer, Pool, Runner
 
 _log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE = 0.05  # seconds, at most
 
 
 class Asker:
@@ -111,15 +114,20 @@ class Asker:
         """
         await self.nobody_has_vanished(pool, timeout)
         begun = self._clock.monotonic()
+        # The first try needs no bookkeeping, and nearly all end with it.
+        answer = await self.first(pool, command, timeout, changes=True)
+        if answer.meaning is not Meaning.LOCKED:
+            return answer
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda answer: answer.meaning is Meaning.LOCKED),
-            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
+            wait=tenacity.wait_random_exponential(multiplier=2 * _FIRST_PAUSE, max=1.0),
             stop=lambda _: self._clock.monotonic() - begun > self._patience,
             sleep=self._clock.sleep,
             retry_error_callback=_last_answer,
         )
-        answer: Answer = await retrying(self.first, pool, command, timeout, changes=True)
-        return answer
+        await self._clock.sleep(random.uniform(0, _FIRST_PAUSE))  # noqa: S311 - jitter
+        again: Answer = await retrying(self.first, pool, command, timeout, changes=True)
+        return again
 
 
 def _last_answer(state: tenacity.RetryCallState) -> Answer:

@@ -98,7 +98,7 @@ class Steps:
             case Step.SET_OPTIONS:
                 await self.gluster.set_options(self.pool(volume.cluster_id), volume.gluster_name, volume.spec.options)
             case Step.START_VOLUME:
-                await self.gluster.start(self.pool(volume.cluster_id), volume.gluster_name)
+                await self.start(volume)
             case Step.REMOVE_VOLUME:
                 await self._remove_volume(volume)
             case Step.DESTROY_BRICKS:
@@ -113,9 +113,17 @@ class Steps:
         hosts = {host.id: host for host in self.hosts(volume)}
         await self.gluster.remove(pool, volume.gluster_name, tuple(hosts.values()))
 
+    async def start(self, volume: Volume) -> None:
+        """Returns when every brick is online."""
+        await self.gluster.start(self.pool(volume.cluster_id), volume.gluster_name, self._places(volume))
+
+    def _places(self, volume: Volume) -> list[tuple[str, str]]:
+        """The bricks as gluster names them: storage address and path."""
+        return [(host.storage, brick.path) for host, brick in zip(self.hosts(volume), volume.bricks, strict=True)]
+
     def expect(self, volume: Volume, found: GlusterVolume) -> None:
         """Raises: Incoherent if the Gluster volume is not made of our bricks."""
-        ours = [(host.storage, brick.path) for host, brick in zip(self.hosts(volume), volume.bricks, strict=True)]
+        ours = self._places(volume)
         if sorted(found.bricks) != sorted(ours):
             strange = [f"{address}:{path}" for address, path in sorted(set(found.bricks) - set(ours))]
             raise Incoherent(

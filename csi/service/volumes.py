@@ -140,7 +140,7 @@ class Volumes:
         if found is None:
             return None
         _agreeing(found, request)
-        await self._steps.gluster.start(self._steps.pool(found.cluster_id), found.gluster_name)
+        await self._steps.start(found)
         return await self._journal.adopt(found)
 
     async def _begin(self, volume_id: VolumeId, request: CreateRequest, silent: frozenset[HostId]) -> Operation:

@@ -61,8 +61,9 @@ class Bench:
     async def create(self, volume: Volume, gluster: GlusterCli | None = None) -> None:
         await (gluster or self.gluster).create(self.pool, volume, [self.on.hosts[n] for n in self.hosts(volume)])
 
-    async def start(self, name: str) -> None:
-        await self.gluster.start(self.pool, name)
+    async def start(self, name: str, gluster: GlusterCli | None = None) -> None:
+        found = await self.gluster.info(self.pool, name)
+        await (gluster or self.gluster).start(self.pool, name, found.bricks if found else ())
 
     async def remove(self, name: str) -> None:
         await self.gluster.remove(self.pool, name, self.on.hosts)
@@ -233,7 +234,7 @@ async def test_what_would_be_another_command(bench: Bench, key: str, value: str)
 async def test_names_that_gluster_takes_for_something_else(bench: Bench, name: str) -> None:
     for call in (
         bench.gluster.info(bench.pool, name),
-        bench.gluster.start(bench.pool, name),
+        bench.gluster.start(bench.pool, name, ()),
         bench.gluster.remove(bench.pool, name, bench.on.hosts),
         bench.create(bench.volume(name, make=False)),
     ):
@@ -386,7 +387,7 @@ async def test_a_brick_that_never_comes_up(bench: Bench, simulated: SimulatedPoo
     simulated.glusterd.keep_down(simulated.world.machines["10.0.0.2"], f"{BRICKS}/never/1/brick")
     impatient = bench.another(GlusterSettings(start_timeout=0.1))
     with pytest.raises(Unavailable, match=f"10.0.0.2:{BRICKS}/never/1/brick"):
-        await impatient.start(bench.pool, "never")
+        await bench.start("never", impatient)
 
 
 async def test_removal_leaves_other_volumes_alone(bench: Bench) -> None:
@@ -427,7 +428,7 @@ async def test_a_volume_that_stays_locked(bench: Bench, simulated: SimulatedPool
     await bench.create(bench.volume("stuck"))
     simulated.glusterd.refuse_locked("stuck", 1000)
     with pytest.raises(Busy, match="another client"):
-        await bench.another(GlusterSettings(lock_patience=0.2)).start(bench.pool, "stuck")
+        await bench.start("stuck", bench.another(GlusterSettings(lock_patience=0.2)))
 
 
 async def test_many_at_once(bench: Bench) -> None:

@@ -172,7 +172,7 @@ class Machine:
         if node.immutable or parent.immutable:
             raise refused(errno.EPERM, path)
         del parent.children[name]
-        if not any(m.image is node for m in self.mounts.values()):
+        if node.image is None or not any(m.image is node for m in self.mounts.values()):
             filesystem.give_back(node.allocated + (node.image.used if node.image else 0))
 
     def remove_directory(self, path: str) -> None:
