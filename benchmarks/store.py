@@ -28,7 +28,7 @@ from csi.store.sqlite import SqliteStore
 from tests.cluster.controlplane import ControlPlane
 from tests.custom_resources import install, wipe
 
-SAMPLE = 150
+ROUNDS = 8
 VOLUMES = 10_000
 SLOWER = 3.0  # times SQLite's creation
 READY = 5.0  # seconds from the start of the process
@@ -69,7 +69,7 @@ async def _creations(kubeconfig: str, file: Path) -> tuple[list[float], list[flo
     try:
         for pool in pools:
             await pool.grow()
-        for _ in range(SAMPLE):
+        for _ in range(ROUNDS):
             for pool in pools:
                 await pool.sample()
     finally:

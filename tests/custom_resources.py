@@ -37,7 +37,8 @@ async def install(kubeconfig: str) -> None:
 
 
 async def wipe(kubeconfig: str) -> None:
-    api = KubernetesApi(kubeconfig)
+    # The server answers when it has deleted each of them, and there may be thousands.
+    api = KubernetesApi(kubeconfig, timeout=120)
     try:
         for kind in KINDS:
             answer = await api.request("DELETE", kind.path)
