@@ -34,6 +34,7 @@ from csi.groups.keeper import GroupKeeper
 from csi.groups.publishing import GroupExplainer
 from csi.hosts.kube import KubeRunner, KubeSettings
 from csi.hosts.local import LocalRunner
+from csi.hosts.mandate import Mandate, Mandated
 from csi.hosts.ssh import SshRunner, SshSettings
 from csi.kubernetes.api import KubernetesApi
 from csi.kubernetes.events import ClaimEvents, Events
@@ -105,7 +106,7 @@ class Core:
 def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
     """The real outside world that the settings describe; with ``leadership``, it can be acted on while that lasts."""
     clock = SystemClock()
-    runner = _runner(settings)
+    runner = _runner(settings, lambda: mandate_of(settings, leadership))
     if leadership is not None:
         runner = leadership.gated(runner)
     timing = GlusterSettings(**settings.gluster.model_dump())
@@ -119,16 +120,22 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
     )
 
 
-def _runner(settings: Settings) -> Runner:
+def mandate_of(settings: Settings, leadership: Leadership | None) -> Mandate:
+    """In whose name hosts are told to act."""
+    if leadership is None:
+        return Mandate(settings.instance, settings.hosts.term)
+    return Mandate(settings.instance, leadership.term(), leadership.holder)
+
+
+def _runner(settings: Settings, mandate: Mandated) -> Runner:
     match settings.hosts.runner:
         case "ssh":
-            return SshRunner(SshSettings(**settings.ssh.model_dump()))
+            return SshRunner(SshSettings(**settings.ssh.model_dump()), mandate)
         case "kube":
-            return KubeRunner(
-                KubernetesApi(settings.kubernetes.kubeconfig), KubeSettings(**settings.kube_hosts.model_dump())
-            )
+            api = KubernetesApi(settings.kubernetes.kubeconfig)
+            return KubeRunner(api, KubeSettings(**settings.kube_hosts.model_dump()), mandate)
         case "local":
-            return LocalRunner()
+            return LocalRunner(mandate=mandate)
 
 
 def store_of(settings: Settings, leadership: Leadership | None) -> Store:

@@ -28,7 +28,8 @@ class Leadership:
         self._api = KubernetesApi(table.kubeconfig, timeout=table.renew_seconds / 2)
         timing = LeaseTiming(table.lease_seconds, table.renew_seconds, table.retry_seconds)
         # Never that of an earlier process: its commands may still be under way.
-        identity = f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4()}"
+        self.holder = str(uuid.uuid4())
+        identity = f"{socket.gethostname()}_{os.getpid()}_{self.holder}"
         namespace = table.namespace or _own_namespace()
         self._lease = Lease(self._api, namespace=namespace, name=table.lease, identity=identity, timing=timing)
 
@@ -44,7 +45,7 @@ class Leadership:
         self._lease.permit()
 
     def gated(self, runner: Runner) -> Runner:
-        return GatedRunner(runner, Gate(self.permit, self.lost))
+        return GatedRunner(runner, Gate(self.permit, self.lost, self._lease.outdo))
 
     async def lead(self, stack: AsyncExitStack, stop: asyncio.Event) -> bool:
         """Wait until this process leads; the stack gives the Lease back. False if ``stop`` came first."""
@@ -70,8 +71,8 @@ class Leadership:
         return True
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Until ``stop``. Raises: Unavailable when the Lease is lost."""
-        waiting = [asyncio.ensure_future(event.wait()) for event in (stop, self.lost)]
+        """Until ``stop``. Raises: Unavailable when the Lease is lost, and when hosts obey another controller."""
+        waiting = [asyncio.ensure_future(event.wait()) for event in (stop, self.lost, self._lease.outdone)]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -80,6 +81,12 @@ class Leadership:
             await asyncio.gather(*waiting, return_exceptions=True)
         if self.lost.is_set():
             raise Unavailable("this controller lost its lease and ends, so that nothing of it acts beside the next one")
+        if self._lease.outdone.is_set() and not stop.is_set():
+            raise Unavailable(
+                "hosts obey another controller, as after the lease was deleted: the lease counts on from its term now, "
+                "so the next leader, or this one begun anew, has a higher one. If this happens again and again, two "
+                "installations with the same `instance` share the hosts: give each its own"
+            )
 
 
 def _own_namespace() -> str:
