@@ -12,6 +12,7 @@ from pathlib import Path
 from csi.core.errors import ConfigInvalid, Unavailable
 from csi.hosts.gate import Gate, GatedRunner
 from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.events import Events, Subject
 from csi.kubernetes.lease import Lease, LeaseTiming
 from csi.ports import Runner
 from csi.settings import Settings
@@ -32,6 +33,8 @@ class Leadership:
         identity = f"{socket.gethostname()}_{os.getpid()}_{self.holder}"
         namespace = table.namespace or _own_namespace()
         self._lease = Lease(self._api, namespace=namespace, name=table.lease, identity=identity, timing=timing)
+        self._events = Events(self._api, settings.driver_name)
+        self._subject = Subject("Lease", table.lease, namespace, api_version="coordination.k8s.io/v1")
 
     @property
     def lost(self) -> asyncio.Event:
@@ -43,6 +46,10 @@ class Leadership:
     def permit(self) -> None:
         """Raises: Unavailable."""
         self._lease.permit()
+
+    async def tell(self, message: str) -> None:
+        """In an event of the Lease: who asks which controller acts looks there."""
+        await self._events.tell(self._subject, "LateEffect", message)
 
     def gated(self, runner: Runner) -> Runner:
         return GatedRunner(runner, Gate(self.permit, self.lost, self._lease.outdo))

@@ -113,6 +113,17 @@ class Steps:
         hosts = {host.id: host for host in self.hosts(volume)}
         await self.gluster.remove(pool, volume.gluster_name, tuple(hosts.values()))
 
+    async def remains(self, volume: Volume) -> list[str]:
+        """What there is of it, for people: its Gluster volume and its bricks."""
+        found = []
+        if await self.gluster.info(self.pool(volume.cluster_id), volume.gluster_name) is not None:
+            found.append(f"Gluster volume {volume.gluster_name}")
+        for host, backend, bricks in self._by_host(volume):
+            states = await backend.inspect(host, bricks)
+            present = [p for p, state in zip(bricks, states, strict=True) if state.image or state.mounted]
+            found += [f"brick {host.manage}:{placed.brick.path}" for placed in present]
+        return found
+
     def expect(self, volume: Volume, found: GlusterVolume) -> None:
         """Raises: Incoherent if the Gluster volume is not made of our bricks."""
         ours = [(host.storage, brick.path) for host, brick in zip(self.hosts(volume), volume.bricks, strict=True)]

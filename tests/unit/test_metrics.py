@@ -62,7 +62,7 @@ class Registry:
     def __init__(self, state: Inventory, running: int = 0) -> None:
         self.prometheus = CollectorRegistry()
         self.store = SimpleNamespace(inventory=state)
-        self.end = metrics.watch(cast(Any, self.store), cast(Any, range(running)), self.prometheus)
+        self.end = metrics.watch(cast(Any, self.store), cast(Any, range(running)), registry=self.prometheus)
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.prometheus.get_sample_value(f"gluster_csi_{name}", labels)
