@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ from tests.standby.controllers import Controller
 
 SETTLE = 6.0  # seconds that glusterd gets here; nothing hangs in this laboratory
 GRACE = 3.0
+
+CONTROLLER = ("-m", "csi", "controller", "--config")
 
 HARMS = ("killed", "paused", "cut off")
 POINTS = ("asked", "tag", "image", "mounted", "created", "started")
@@ -70,7 +72,7 @@ def matrix(times: int, pause: float = 60.0) -> Iterator[Case]:
 class LabPair:
     """A laboratory, and two controllers of it."""
 
-    def __init__(self, lab: Lab, directory: Path, kubeconfig: str) -> None:
+    def __init__(self, lab: Lab, directory: Path, kubeconfig: str, command: Sequence[str] = CONTROLLER) -> None:
         self.lab = lab
         self._kubeconfig = kubeconfig
         topology = directory / "topology.json"
@@ -87,8 +89,8 @@ class LabPair:
             "topology": {"file": str(topology)},
             "recovery": {"grace": GRACE, "settle": SETTLE, "interval": 0.5, "first": 0.5, "longest": 2.0},
         }
-        command = [sys.executable, "-m", "csi", "controller", "--config"]
-        self.leader, self.standby = (Controller(name, directory, kubeconfig, command, tables) for name in ("a", "b"))
+        words = [sys.executable, *command]
+        self.leader, self.standby = (Controller(name, directory, kubeconfig, words, tables) for name in ("a", "b"))
 
     async def start(self) -> None:
         await self.leader.start()
@@ -183,12 +185,9 @@ async def until(what: str, reached: Callable[[], bool], seconds: float) -> None:
 async def run(pair: LabPair, case: Case, name: str) -> Outcome:
     """One trial. The pool is empty before it and after it; what is wrong is in the outcome."""
     outcome = Outcome(case)
-    attempting = asyncio.create_task(asyncio.to_thread(attempt, pair.leader, name))
-    with suppress(TimeoutError):  # it was faster than we look
-        await until(case.point, lambda: attempting.done() or pair.has_reached(case.point), 20)
-    harm(pair.leader, case.harm)
+    before = await asyncio.to_thread(pair.sessions)
+    attempting = await _in_the_middle(pair, case, name)
     harmed = time.monotonic()
-    before = pair.sessions()
     _, operations = await pair.records()
     outcome.open = len(operations)
     await pair.standby.becomes(True)
@@ -214,11 +213,23 @@ async def run(pair: LabPair, case: Case, name: str) -> Outcome:
     # What it did when it came back, or what was on its way from it, would be seen now.
     await asyncio.to_thread(create, pair.leader, name)
     outcome.problems += [f"at the end: {problem}" for problem in (*await once(pair), *_of_one_term(pair, term))]
-    await asyncio.to_thread(delete, pair.leader, name)
+    await asyncio.to_thread(_delete, pair.leader, name)
     volumes, operations = await pair.records()
     left = [*pair.lab.leftovers(), *(f"record {record.id}" for record in (*volumes, *operations))]
     outcome.problems += [f"after the deletion: {what}" for what in left]
     return outcome
+
+
+async def _in_the_middle(pair: LabPair, case: Case, name: str) -> asyncio.Task[None]:
+    """The leader is at the point, and harmed there. A creation that was faster than we look is made anew."""
+    for _ in range(5):
+        attempting = asyncio.create_task(asyncio.to_thread(attempt, pair.leader, name))
+        await until(case.point, lambda: attempting.done() or pair.has_reached(case.point), 30)  # noqa: B023
+        if not attempting.done():
+            harm(pair.leader, case.harm)
+            return attempting
+        await asyncio.to_thread(_delete, pair.leader, name)
+    raise TimeoutError(f"each creation was over before it was seen to be {case.point!r}")
 
 
 def attempt(controller: Controller, name: str) -> None:
@@ -232,7 +243,7 @@ def create(controller: Controller, name: str) -> str:
         return patiently(lambda: client.create(name).volume_id, 90)
 
 
-def delete(controller: Controller, name: str) -> None:
+def _delete(controller: Controller, name: str) -> None:
     with controller.client() as client:
         volume = patiently(lambda: client.create(name).volume_id, 90)
         patiently(lambda: client.delete(volume), 90)

@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,20 +21,28 @@ from tests.lab import Lab
 from tests.lab.daemons import GLUSTER
 from tests.lab.system import alive
 from tests.standby.controllers import Controller
-from tests.standby.faults import HARMS, POINTS, Case, LabPair, attempt, create, matrix, once, run, until
+from tests.standby.faults import CONTROLLER, HARMS, POINTS, Case, LabPair, attempt, create, matrix, once, run, until
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/default/leases/gluster-csi-controller"
 
 
 @pytest.fixture
-async def pair(clean_lab: Lab, custom_resources: str, tmp_path: Path) -> AsyncIterator[LabPair]:
+def command() -> tuple[str, ...]:
+    """How a controller is started."""
+    return CONTROLLER
+
+
+@pytest.fixture
+async def pair(
+    clean_lab: Lab, custom_resources: str, tmp_path: Path, command: tuple[str, ...]
+) -> AsyncIterator[LabPair]:
     await wipe(custom_resources)
     await forget_lease(custom_resources)
     for host in clean_lab.hosts:  # they would hold the Lease for one that was deleted, as it was
         clean_lab.run(host, ["rm", "-rf", "/var/lib/gluster-csi/terms", "/run/gluster-csi.sessions"])
-    pair = LabPair(clean_lab, tmp_path, custom_resources)
+    pair = LabPair(clean_lab, tmp_path, custom_resources, command)
     try:
         await pair.start()
         yield pair
@@ -72,15 +81,26 @@ async def test_a_creation_is_finished_or_undone_once(pair: LabPair, case: Case) 
     assert outcome.problems == []
 
 
-async def test_sessions_that_are_paused_with_their_leader_do_nothing_more(pair: LabPair) -> None:
-    """As if all of the leader had stood still: what it runs on the hosts would go on after the next one looked."""
-    attempting = asyncio.create_task(asyncio.to_thread(attempt, pair.leader, "pvc-x"))
+async def pause_all(pair: LabPair) -> dict[int, int]:
+    """The leader in mid-creation and all that it runs on the hosts stand still. Its sessions there."""
     await until("a tag", lambda: pair.has_reached("tag"), 20)
     pair.leader.send(signal.SIGSTOP)
     paused = pair.sessions()
-    for pid in paused:
-        os.killpg(os.getpgid(pid), signal.SIGSTOP)
+    signal_groups(paused, signal.SIGSTOP)
     assert paused
+    return paused
+
+
+def signal_groups(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.killpg(os.getpgid(pid), number)
+
+
+async def test_sessions_that_are_paused_with_their_leader_do_nothing_more(pair: LabPair) -> None:
+    """They would go on after the next leader has looked."""
+    attempting = asyncio.create_task(asyncio.to_thread(attempt, pair.leader, "pvc-x"))
+    paused = await pause_all(pair)
     await pair.standby.becomes(True)
     volume = await asyncio.to_thread(create, pair.standby, "pvc-x")
     assert [pid for pid in paused if alive(pid)] == []
@@ -88,6 +108,22 @@ async def test_sessions_that_are_paused_with_their_leader_do_nothing_more(pair: 
     assert await pair.leader.ended() == 1
     await attempting
     assert await once(pair) == []
+    await delete(pair.standby, volume)
+
+
+@pytest.mark.parametrize("command", [("-m", "tests.standby.unfenced")])
+async def test_without_terms_paused_sessions_would_go_on(pair: LabPair) -> None:
+    """That the test before can fail."""
+    attempting = asyncio.create_task(asyncio.to_thread(attempt, pair.leader, "pvc-x"))
+    paused = await pause_all(pair)
+    await pair.standby.becomes(True)
+    volume = await asyncio.to_thread(create, pair.standby, "pvc-x")
+    assert [pid for pid in paused if not alive(pid)] == []
+    signal_groups(paused, signal.SIGCONT)
+    pair.leader.send(signal.SIGCONT)
+    assert await pair.leader.ended() == 1
+    await attempting
+    await until("the end of its sessions", lambda: not any(map(alive, paused)), 20)
     await delete(pair.standby, volume)
 
 
