@@ -114,6 +114,22 @@ csi_end_older() {
     return "$status"
 }
 
+# SESSIONS TERM: lock descriptor 9. Not every flock can wait for a while only.
+csi_lock() {
+    local tries
+    tries=0
+    until flock -n 9; do
+        tries=$((tries + 1))
+        if [ "$tries" -eq 25 ]; then
+            csi_end_older "$1" "$2" || return
+        elif [ "$tries" -gt 300 ]; then
+            echo "$1/lock is held by another session of this term" >&2
+            return 1
+        fi
+        sleep 0.02
+    done
+}
+
 # TERM_FILE SESSIONS TERM HOLDER PID START BOOT: let this shell in. It is the business of one shell at a time; one that is
 # paused with the lock in hand is of a lower term, and ended, or of our own, and waited for.
 # Status 76: this host obeys a higher term, or another holder of this one; the term is on stderr. 77: as csi_end_older.
@@ -124,13 +140,7 @@ csi_enter() {
     [ -d "$2" ] || mkdir -p -m 0700 -- "$2" || return
     printf '%s\n' "$6 $7 $3" >"$2/$5" || return
     {
-        flock -w 1 9 || {
-            csi_end_older "$2" "$3" || return
-            flock -w 5 9 || {
-                echo "$2/lock is held by another session of this term" >&2
-                return 1
-            }
-        }
+        csi_lock "$2" "$3" || return
         csi_take_over "$@"
         status=$?
         [ "$status" -ne 76 ] || rm -f -- "$2/$5"
