@@ -148,10 +148,12 @@ csi_enter() {
     } 9>"$2/lock"
 }
 
-# TERM_FILE SESSIONS TERM HOLDER: raise the term of this host, then end what is of lower ones. With the lock in hand.
+# As csi_enter: raise the term of this host, then end what is of lower ones. With the lock in hand.
 csi_take_over() {
     local csi_known
     csi_obeys "$1" "$3" "$4" || return
+    # Once more: who held the lock may have taken the file for that of a process before this one, with the same number.
+    printf '%s\n' "$6 $7 $3" >"$2/$5" || return
     if [ "$3" -gt "$csi_known" ]; then
         [ -d "${1%/*}" ] || mkdir -p -- "${1%/*}" || return
         printf '%s\n' "$3 $4" >"$1.part" && sync -- "$1.part" && mv -- "$1.part" "$1" || return

@@ -96,7 +96,8 @@ class Succession:
             self._undone.discard(operation.id)
             return
         self._undone.add(operation.id)
-        what = "is deleted" if operation.kind is OperationKind.DELETE else "was not made"
+        why = f" ({operation.error})" if operation.error else ""
+        what = "is deleted" if operation.kind is OperationKind.DELETE else f"was not made{why}"
         raise Busy(
             f"volume {operation.volume.name!r} {what}; commands of an earlier controller may still take effect, so it "
             f"is looked at once more in {remaining:.0f} s: ask again then"

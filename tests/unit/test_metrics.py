@@ -80,6 +80,7 @@ def test_the_state_is_counted() -> None:
     assert found.value("operations_running") == 2
     assert found.value("oldest_operation_start_seconds") == 40.0
     assert found.value("gids_resting") == 1
+    assert found.value("late_effects_total") == 0
     assert found.value("device_bytes", host="node1", device="/srv/a") == 100 * GIB
     assert found.value("device_free_bytes", host="node1", device="/srv/a") == (100 - 10 - 5 - 3 - 1) * GIB
 
