@@ -21,7 +21,7 @@ SOURCES := pyproject.toml hatch_build.py $(wildcard proto/csi/api/*.proto)
 ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
-.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools api chart crds manifests
+.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools api faults chart crds manifests
 .PHONY: kubernetes cluster cluster-down
 
 help: ## This list
@@ -75,6 +75,9 @@ sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 
 api: $(APT_CLUSTER) $(DEV) kubernetes ## State, leadership and groups on a real API server (root)
 	$(AS_ROOT) $(BIN)/pytest tests/contract tests/standby tests/cluster/test_controlplane.py -m cluster
+
+faults: $(APT_CLUSTER) $(DEV) kubernetes ## A leader harmed at each point of a creation, two controllers over a real pool (root)
+	$(AS_ROOT) $(PY) -m tests.standby
 
 chart: $(APT_CLUSTER) $(DEV) kubernetes ## The chart: lint, schemas, rights on a real API server, and the base made from it
 	@tools/install.sh chart

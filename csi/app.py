@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,6 +34,7 @@ from csi.groups.keeper import GroupKeeper
 from csi.groups.publishing import GroupExplainer
 from csi.hosts.kube import KubeRunner, KubeSettings
 from csi.hosts.local import LocalRunner
+from csi.hosts.mandate import Mandate, Mandated
 from csi.hosts.ssh import SshRunner, SshSettings
 from csi.kubernetes.api import KubernetesApi
 from csi.kubernetes.events import ClaimEvents, Events
@@ -54,6 +55,7 @@ from csi.service.presence import Presence
 from csi.service.publish import Publisher
 from csi.service.recovery import Pace, Recovery
 from csi.service.steps import Steps
+from csi.service.succession import Succession, nobody
 from csi.service.topology import Topology
 from csi.service.volumes import Volumes
 from csi.service.watch import Watch
@@ -88,6 +90,7 @@ class Outside:
     backends: Mapping[Backend, BrickBackend]
     clock: Clock
     term: Callable[[], int] = lambda: 0  # of this controller, where several stand by
+    tell: Callable[[str], Awaitable[None]] = nobody  # people, of what an earlier controller's command did late
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +103,13 @@ class Core:
     recovery: Recovery
     topology: Topology
     adoption: Adoption
+    succession: Succession
 
 
 def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
     """The real outside world that the settings describe; with ``leadership``, it can be acted on while that lasts."""
     clock = SystemClock()
-    runner = _runner(settings)
+    runner = _runner(settings, lambda: mandate_of(settings, leadership))
     if leadership is not None:
         runner = leadership.gated(runner)
     timing = GlusterSettings(**settings.gluster.model_dump())
@@ -115,20 +119,27 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
         gluster=GlusterCli(runner, clock, timing),
         backends={Backend.FILE: FileBackend(runner, settings.instance, settings.bricks.fstab)},
         clock=clock,
-        term=leadership.term if leadership is not None else lambda: 0,
+        term=leadership.term if leadership is not None else lambda: settings.hosts.term,
+        tell=leadership.tell if leadership is not None else nobody,
     )
 
 
-def _runner(settings: Settings) -> Runner:
+def mandate_of(settings: Settings, leadership: Leadership | None) -> Mandate:
+    """In whose name hosts are told to act."""
+    if leadership is None:
+        return Mandate(settings.instance, settings.hosts.term)
+    return Mandate(settings.instance, leadership.term(), leadership.holder)
+
+
+def _runner(settings: Settings, mandate: Mandated) -> Runner:
     match settings.hosts.runner:
         case "ssh":
-            return SshRunner(SshSettings(**settings.ssh.model_dump()))
+            return SshRunner(SshSettings(**settings.ssh.model_dump()), mandate)
         case "kube":
-            return KubeRunner(
-                KubernetesApi(settings.kubernetes.kubeconfig), KubeSettings(**settings.kube_hosts.model_dump())
-            )
+            api = KubernetesApi(settings.kubernetes.kubeconfig)
+            return KubeRunner(api, KubeSettings(**settings.kube_hosts.model_dump()), mandate)
         case "local":
-            return LocalRunner()
+            return LocalRunner(mandate=mandate)
 
 
 def store_of(settings: Settings, leadership: Leadership | None) -> Store:
@@ -151,11 +162,14 @@ def wire(outside: Outside, settings: Settings) -> Core:
         max_bricks=settings.placement.max_bricks,
     )
     presence = Presence(outside.runner, outside.clock)
-    volumes = Volumes(journal, steps, adoption, operations, presence=presence, limits=limits)
+    succession = Succession(
+        steps, presence, outside.clock, settings.recovery.settle, term=outside.term, tell=outside.tell
+    )
+    volumes = Volumes(journal, steps, adoption, operations, presence=presence, succession=succession, limits=limits)
     pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
-    recovery = Recovery(journal, volumes, operations, outside.clock, pace)
+    recovery = Recovery(journal, volumes, operations, outside.clock, succession=succession, pace=pace)
     topology = Topology(outside.store, outside.gluster, outside.backends, adoption, settings.instance)
-    return Core(outside, operations, volumes, recovery, topology, adoption)
+    return Core(outside, operations, volumes, recovery, topology, adoption, succession)
 
 
 def settings_for(role: Role, config_file: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -235,12 +249,13 @@ async def _take_charge(
             return False
     await open_core(core, stack, settings)
     _keep_groups(settings, stack)
-    stack.callback(metrics.watch(core.outside.store, core.operations))
+    stack.callback(metrics.watch(core.outside.store, core.operations, lambda: core.succession.late))
     return True
 
 
 async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> None:
     """Open the state, start recovery; the stack closes both, running operations first."""
+    core.succession.begin()
     await core.outside.store.open()
     stack.push_async_callback(core.outside.store.close)
     stack.push_async_callback(core.outside.runner.close)
@@ -250,8 +265,10 @@ async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> No
         document = await asyncio.to_thread(Path(settings.topology.file).read_bytes)
         async for progress in core.topology.load(topologyfile.parse(document)):
             (_log.error if progress.failed else _log.info)("topology", line=progress.line)
+    store = core.outside.store
+    visiting = asyncio.create_task(core.succession.visit(lambda: store.inventory), name="visit")
+    stack.push_async_callback(_ended, visiting)
     recovering = asyncio.create_task(core.recovery.run(), name="recovery")
-
     stack.push_async_callback(_ended, recovering)
 
 

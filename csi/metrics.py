@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import product
 
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from csi import __version__
@@ -24,15 +24,16 @@ from csi.service.operations import Operations
 class StateCollector(Collector):
     """Runs in the scraper's thread; that is safe, since an inventory is an immutable value."""
 
-    def __init__(self, store: Store, operations: Operations) -> None:
+    def __init__(self, store: Store, operations: Operations, late: Callable[[], int]) -> None:
         self._store = store
+        self._late = late
         self._operations = operations
 
     def describe(self) -> list[GaugeMetricFamily]:
         """None: so that registering does not collect from a store that is not open yet."""
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         inventory = self._store.inventory
         version = GaugeMetricFamily("gluster_csi_info", "The version that runs.", labels=["version"])
         version.add_metric([__version__], 1)
@@ -42,12 +43,22 @@ class StateCollector(Collector):
         yield GaugeMetricFamily(
             "gluster_csi_operations_running", "Operations that are being worked on now.", value=len(self._operations)
         )
+        yield CounterMetricFamily(
+            "gluster_csi_late_effects",
+            "How often a command of an earlier controller took effect late, and was undone.",
+            value=self._late(),
+        )
         yield from _devices(inventory)
 
 
-def watch(store: Store, operations: Operations, registry: CollectorRegistry = REGISTRY) -> Callable[[], None]:
-    """Export the state from now on; the answer ends that."""
-    collector = StateCollector(store, operations)
+def watch(
+    store: Store,
+    operations: Operations,
+    late: Callable[[], int] = lambda: 0,
+    registry: CollectorRegistry = REGISTRY,
+) -> Callable[[], None]:
+    """Export the state from now on; the answer ends that. ``late``: see ``service/succession.py``."""
+    collector = StateCollector(store, operations, late)
     registry.register(collector)
     return lambda: registry.unregister(collector)
 

@@ -126,12 +126,8 @@ class Ssh(Section):
         default=False,
         description="Do not look at host keys. Whoever can answer in a host's place then gets to be that host.",
     )
-    connect_timeout: Seconds = Field(
-        default=5.0, description="Seconds for connection, key exchange and login together."
-    )
-    keepalive_interval: Seconds = Field(
-        default=5.0, description="Seconds; a connection silent for three more is given up."
-    )
+    connect_timeout: Seconds = Field(default=5.0, description="Seconds for connection, key exchange and login.")
+    keepalive_interval: Seconds = Field(default=5.0, description="Seconds; one silent for three more is given up.")
     sessions: int = Field(
         default=8,
         ge=2,
@@ -145,6 +141,7 @@ class Hosts(Section):
         default="ssh",
         description="How commands reach the hosts; local: this machine is the only host; kube: the hosts are pods.",
     )
+    term: int = Field(default=0, ge=0, le=10**9, description="Without a Lease: above that which hosts say they obey.")
 
 
 class KubeHosts(Section):
@@ -168,12 +165,8 @@ class GlusterCommands(Section):
 
 
 class Placement(Section):
-    min_brick: Bytes = Field(
-        default=1 << 30, ge=1 << 20, description="Bytes; a volume is not split into smaller bricks."
-    )
-    max_brick: Bytes = Field(
-        default=4 << 40, ge=1 << 20, description="Bytes; a larger share is split over more sets of bricks."
-    )
+    min_brick: Bytes = Field(default=1 << 30, ge=1 << 20, description="Bytes; no brick is made smaller by a split.")
+    max_brick: Bytes = Field(default=4 << 40, ge=1 << 20, description="Bytes; a larger share is split over more sets.")
     max_bricks: int = Field(
         default=256,
         ge=1,
@@ -205,8 +198,13 @@ class Recovery(Section):
         le=86400,
         description="Seconds after the start in which callers may take up what they had begun.",
     )
-    first: Seconds = Field(
-        default=5.0, description="Seconds before the first repetition of what failed; doubled each time."
+    first: Seconds = Field(default=5.0, description="Seconds before what failed is repeated; doubled each time.")
+    settle: float = Field(
+        default=180.0,
+        ge=0,
+        le=86400,
+        description="Seconds after a change of the controller for which glusterd may still carry out what the one "
+        "before had asked; what that one left to be undone is undone once more after them.",
     )
     longest: Seconds = Field(default=300.0, description="Seconds between two repetitions at most.")
 
@@ -369,7 +367,6 @@ class Settings(Section):
             yield (
                 f"recovery.first {self.recovery.first:g} must not be above recovery.longest {self.recovery.longest:g}"
             )
-
         times = self.kubernetes
         if not times.lease_seconds > times.renew_seconds > times.retry_seconds:
             yield (

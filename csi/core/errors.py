@@ -129,6 +129,14 @@ class HostUnreachable(DriverError):
         self.reason = reason
 
 
+class Superseded(HostUnreachable):
+    """The host obeys a controller of a higher term, ``term``, and takes no command of this one."""
+
+    def __init__(self, host: str, reason: str, term: int) -> None:
+        super().__init__(host, reason)
+        self.term = term
+
+
 class CommandTimeout(DriverError):
     """A command did not end in its time. It has been ended on the host."""
 

@@ -2,7 +2,8 @@
 
 ``permit`` says at each call whether this process may act, by a clock that goes on while the process is paused; so also
 a process that was stopped in between two commands does not send the second. ``lost`` ends the commands that were sent
-before: they are cancelled, which ends them on their hosts where the runner can.
+before: they are cancelled, which ends them on their hosts where the runner can. The hosts keep a gate of their own
+(``mandate.py``) for what is on its way then; ``superseded`` is told when that one is found closed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from csi.core.command import Result, Script
-from csi.core.errors import Unavailable
+from csi.core.errors import Superseded, Unavailable
 from csi.core.model import Host
 from csi.ports import Channel, Runner
 
@@ -20,11 +21,14 @@ T = TypeVar("T")
 
 
 class Gate:
-    """``permit`` raises when this process may not act."""
+    """``permit`` raises when this process may not act; ``superseded`` hears of the higher term that a host obeys."""
 
-    def __init__(self, permit: Callable[[], None], lost: asyncio.Event) -> None:
+    def __init__(
+        self, permit: Callable[[], None], lost: asyncio.Event, superseded: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._permit = permit
         self._lost = lost
+        self._superseded = superseded
 
     async def through(self, work: Coroutine[Any, Any, T]) -> T:
         """The outcome of ``work``. Raises: Unavailable, before it or in its middle, and what ``work`` raises."""
@@ -39,6 +43,9 @@ class Gate:
             if acting.done():
                 return acting.result()
             raise Unavailable("this controller lost its lease in the middle of a command; the next one looks after it")
+        except Superseded as refusal:
+            self._superseded(refusal.term)
+            raise
         finally:
             for task in (acting, losing):
                 task.cancel()

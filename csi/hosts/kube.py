@@ -13,6 +13,7 @@ import msgspec
 
 from csi.core.errors import HostUnreachable
 from csi.core.model import Host
+from csi.hosts.mandate import Mandated, nobody
 from csi.hosts.pool import ShellRunner
 from csi.hosts.sessions import OPEN_TIMEOUT, Pipe, Receiver
 from csi.kubernetes import exec as pod_exec
@@ -155,10 +156,10 @@ class KubeLink:
 class KubeRunner(ShellRunner):
     """``ports.Runner`` over the API server. It closes ``api`` with itself."""
 
-    def __init__(self, api: KubernetesApi, settings: KubeSettings) -> None:
+    def __init__(self, api: KubernetesApi, settings: KubeSettings, mandate: Mandated = nobody) -> None:
         self._api = api
         self._settings = settings
-        super().__init__(self._link, settings.sessions)
+        super().__init__(self._link, settings.sessions, mandate)
 
     async def close(self) -> None:
         await super().close()

@@ -9,6 +9,7 @@ from typing import cast
 from csi.core.errors import HostUnreachable
 from csi.core.model import Host
 from csi.hosts import shell
+from csi.hosts.mandate import Mandated, nobody
 from csi.hosts.pool import ShellRunner
 from csi.hosts.sessions import Pipe, Receiver
 
@@ -103,8 +104,13 @@ class LocalLink:
 class LocalRunner(ShellRunner):
     """``ports.Runner`` for this machine, under whatever host records."""
 
-    def __init__(self, prefix: Callable[[Host], Sequence[str]] = lambda _: (), sessions: int = 8) -> None:
+    def __init__(
+        self,
+        prefix: Callable[[Host], Sequence[str]] = lambda _: (),
+        sessions: int = 8,
+        mandate: Mandated = nobody,
+    ) -> None:
         async def connect(host: Host) -> LocalLink:
             return LocalLink(host.manage, prefix(host))
 
-        super().__init__(connect, sessions)
+        super().__init__(connect, sessions, mandate)

@@ -16,6 +16,7 @@ import structlog
 from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, CommandTimeout, HostUnreachable
 from csi.core.model import Host
+from csi.hosts.mandate import Mandated, nobody
 from csi.hosts.sessions import Link, SessionRefused, Shell
 from csi.ports import Channel
 
@@ -32,9 +33,12 @@ EOF_TIMEOUT = 0.25  # for a program to end by itself when its input ends
 class HostSessions:
     """The sessions of one host."""
 
-    def __init__(self, host: str, connect: Callable[[], Awaitable[Link]], limit: int) -> None:
+    def __init__(
+        self, host: str, connect: Callable[[], Awaitable[Link]], limit: int, mandate: Mandated = nobody
+    ) -> None:
         self.host = host
         self._connect = connect
+        self._mandate = mandate
         self._limit = limit
         self._slots = asyncio.Semaphore(limit)
         self._idle: list[Shell] = []
@@ -138,13 +142,16 @@ class HostSessions:
                 return process
         return None
 
+    async def _shell(self, link: Link) -> Shell:
+        return await Shell.open(self.host, link, self._mandate())
+
     async def _open_shell(self) -> Shell | None:
         """None if the host refuses, and others of our sessions are there to be waited for."""
         refused: SessionRefused | None = None
         for pause in (0.0, 0.05, 0.2):  # a session that has just ended may still count
             await asyncio.sleep(pause)
             try:
-                return await Shell.open(self.host, await self._linked())
+                return await self._shell(await self._linked())
             except SessionRefused as refusal:
                 refused = refusal
         if self._holders - len(self._programs) > 1:
@@ -217,11 +224,11 @@ class HostSessions:
     async def _end_through(self, link: Link, *lost: tuple[str, ...]) -> str:
         own: Link | None = None
         try:
-            killer = await Shell.open(self.host, link)
+            killer = await self._shell(link)
         except SessionRefused:
             # Every session that the host allows is in use: a connection of its own, then.
             own = await self._connect()
-            killer = await Shell.open(self.host, own)
+            killer = await self._shell(own)
         try:
             ends = tuple(Command(("csi_end", *words), ok=tuple(range(256))) for words in lost)
             results = await killer.run(Script(ends, timeout=END_TIMEOUT))
@@ -290,8 +297,9 @@ class HostSessions:
 class ShellRunner:
     """``ports.Runner`` over shells, whatever carries them."""
 
-    def __init__(self, connect: Callable[[Host], Awaitable[Link]], sessions: int) -> None:
+    def __init__(self, connect: Callable[[Host], Awaitable[Link]], sessions: int, mandate: Mandated = nobody) -> None:
         self._connect = connect
+        self._mandate = mandate
         self._sessions = sessions
         self._hosts: dict[str, HostSessions] = {}
         self._closed = False
@@ -300,7 +308,9 @@ class ShellRunner:
         if self._closed:
             raise HostUnreachable(host.manage, "the runner is closed")
         if host.manage not in self._hosts:
-            self._hosts[host.manage] = HostSessions(host.manage, lambda: self._connect(host), self._sessions)
+            self._hosts[host.manage] = HostSessions(
+                host.manage, lambda: self._connect(host), self._sessions, self._mandate
+            )
         return self._hosts[host.manage]
 
     async def run(self, host: Host, script: Script) -> tuple[Result, ...]:

@@ -12,14 +12,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from csi.core.command import Command, Result, Script
-from csi.core.errors import CommandTimeout, HostUnreachable
+from csi.core.errors import CommandTimeout, HostUnreachable, Superseded
 from csi.hosts import shell
+from csi.hosts.mandate import Mandate
 
 OPEN_TIMEOUT = 10.0
 """Seconds for a new shell to say hello; a login shell's start-up files run before it does."""
 
 UNREAD_LIMIT = 32 << 20
 """Bytes that a program may say while nobody reads; one that says more is ended."""
+
+# Statuses of csi_hello (session.sh).
+_SUPERSEDED = 76
+_HANGING = 77
 
 _LAST_WORDS = 0.05  # seconds from the end of a process to the end of what it said
 
@@ -81,11 +86,12 @@ class Shell:
         self._woken: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, host: str, link: Link) -> Shell:
-        """Raises: SessionRefused, HostUnreachable."""
+    async def open(cls, host: str, link: Link, mandate: Mandate | None = None) -> Shell:
+        """Raises: SessionRefused, HostUnreachable, Superseded (the host obeys a higher term than the mandate's)."""
         new = cls(host)
         new._pipe = await link.start(new)
-        hello = Script((Command(("csi_hello",), ok=tuple(range(256))),), timeout=OPEN_TIMEOUT)
+        words = mandate.words if mandate is not None else ()
+        hello = Script((Command(("csi_hello", *words), ok=tuple(range(256))),), timeout=OPEN_TIMEOUT)
         try:
             (said,) = await new._exchange(hello, shell.prelude().encode())
         except TimeoutError:
@@ -96,6 +102,9 @@ class Shell:
         except BaseException:
             new.drop()
             raise
+        if mandate is not None and said.status in (_SUPERSEDED, _HANGING):
+            new.drop()
+            raise _refusal(host, mandate, said)
         new.words = tuple(said.stdout.split())
         if said.status or len(new.words) != 3:
             new.drop()
@@ -205,6 +214,16 @@ class Shell:
         if not self.gone:
             self.gone = reason
             self._wake()
+
+
+def _refusal(host: str, mandate: Mandate, said: Result) -> HostUnreachable:
+    if said.status == _SUPERSEDED:
+        obeyed = int(said.stderr)
+        return Superseded(host, mandate.refusal(obeyed), obeyed)
+    what = ", ".join(said.stderr.strip().splitlines())
+    return HostUnreachable(
+        host, f"what a controller before this one left there hangs in the kernel ({what}): look at its disks and mounts"
+    )
 
 
 class Program:

@@ -13,6 +13,7 @@ import structlog
 
 from csi.core.errors import HostUnreachable
 from csi.core.model import Host
+from csi.hosts.mandate import Mandated, nobody
 from csi.hosts.pool import ShellRunner
 from csi.hosts.sessions import OPEN_TIMEOUT, Pipe, Receiver, SessionRefused
 
@@ -170,14 +171,14 @@ class SshLink:
 class SshRunner(ShellRunner):
     """``ports.Runner`` over ssh."""
 
-    def __init__(self, settings: SshSettings) -> None:
+    def __init__(self, settings: SshSettings, mandate: Mandated = nobody) -> None:
         self._settings = settings
         asyncssh.set_log_level("WARNING")  # at INFO it tells of every session
         if settings.insecure_host_keys:
             _log.warning(
                 "host keys are NOT verified (insecure_host_keys): whoever answers at a host's address gets its commands"
             )
-        super().__init__(self._link, settings.sessions)
+        super().__init__(self._link, settings.sessions, mandate)
 
     async def _link(self, host: Host) -> SshLink:
         settings = self._settings

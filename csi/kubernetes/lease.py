@@ -5,7 +5,9 @@ that the Lease names (``lease_seconds``), by its own clock. The holder counts fr
 only ``renew_seconds``: so it has stopped acting for the difference of the two before anybody else begins, also after it
 was paused, since the clock that it asks goes on meanwhile.
 
-``term`` counts the holders. It grows with each change of hands and is written into the journal.
+``term`` counts the holders. It grows with each change of hands, is written into the journal and obeyed by the hosts
+(``hosts/mandate.py``). A Lease that was deleted counts from 1 again: its holder learns from the hosts which term they
+obey, has the Lease count on from there, and makes way for the next holder.
 """
 
 from __future__ import annotations
@@ -79,6 +81,17 @@ class Lease:
         self.term = 0
         self.holder = ""
         self.lost = asyncio.Event()
+        self._obeyed = 0  # the term of the hosts, where it is higher
+        self.outdone = asyncio.Event()
+
+    def outdo(self, term: int) -> None:
+        """Hosts obey somebody else, of this term. ``outdone`` is set when the Lease counts on from there: then end.
+
+        Only he who has the Lease can bring it about, so it is no way for one who lost it.
+        """
+        if term >= self.term and term > self._obeyed:
+            self._obeyed = term
+            _log.error("hosts obey another controller", lease=self._name, term=self.term, obeyed=term)
 
     @property
     def remaining(self) -> float:
@@ -109,6 +122,9 @@ class Lease:
                         break
             except (ApiUnreachable, TimeoutError) as error:
                 _log.warning("lease not renewed", lease=self._name, remaining=self.remaining, error=str(error))
+            except StateUnusable as error:  # it was deleted, for one
+                _log.error("lease cannot be renewed", lease=self._name, error=str(error))
+                break
         self._valid_until = float("-inf")
         _log.error("lease lost", lease=self._name, term=self.term, holder=self.holder)
         self.lost.set()
@@ -157,8 +173,12 @@ class Lease:
     async def _renew(self) -> bool:
         """False if somebody else has it."""
         began = self._monotonic()
+        obeyed = self._obeyed
+        fields = {**self._held(), **({"leaseTransitions": obeyed} if obeyed else {})}
         try:
-            if self._take(await self._write(self._held()), began):
+            if self._take(await self._write(fields), began):
+                if obeyed:
+                    self.outdone.set()
                 return True
             # The last renewal may have been carried out though its answer was lost.
             found = _LEASES.decode(self._good(await self._api.request("GET", self._path)).body)
@@ -172,7 +192,8 @@ class Lease:
         if written is None:
             return False
         self._revision = written.metadata.resourceVersion
-        self.term = written.spec.leaseTransitions or 0
+        # Not that of a renewal: a process has one term, and sessions that were opened under it.
+        self.term = self.term or written.spec.leaseTransitions or 0
         self.holder = self._identity
         self._valid_until = began + self._timing.renew
         return True

@@ -17,6 +17,7 @@ from csi.core.model import Direction, Operation, OperationId, OperationKind
 from csi.ports import Clock
 from csi.service.journal import Journal
 from csi.service.operations import Operations
+from csi.service.succession import Succession
 from csi.service.volumes import Volumes
 
 _log = structlog.get_logger(__name__)
@@ -33,7 +34,17 @@ class Pace:
 
 
 class Recovery:
-    def __init__(self, journal: Journal, volumes: Volumes, operations: Operations, clock: Clock, pace: Pace) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        volumes: Volumes,
+        operations: Operations,
+        clock: Clock,
+        *,
+        succession: Succession,
+        pace: Pace,
+    ) -> None:
+        self._succession = succession
         self._journal = journal
         self._volumes = volumes
         self._operations = operations
@@ -58,7 +69,7 @@ class Recovery:
         await asyncio.gather(*(self._try(operation) for operation in due))
 
     def _is_due(self, operation: Operation) -> bool:
-        if self._operations.is_running(operation.volume.id):
+        if self._operations.is_running(operation.volume.id) or self._succession.rests(operation):
             return False
         now = self._clock.monotonic()
         forward = operation.kind is OperationKind.CREATE and operation.direction is Direction.FORWARD

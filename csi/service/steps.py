@@ -121,6 +121,19 @@ class Steps:
         """The bricks as gluster names them: storage address and path."""
         return [(host.storage, brick.path) for host, brick in zip(self.hosts(volume), volume.bricks, strict=True)]
 
+    async def remains(self, volume: Volume) -> list[str]:
+        """What there is of it, for people: its Gluster volume and its bricks."""
+        groups = self._by_host(volume)
+        known, *states = await asyncio.gather(
+            self.gluster.info(self.pool(volume.cluster_id), volume.gluster_name),
+            *(backend.inspect(host, bricks) for host, backend, bricks in groups),
+        )
+        found = [f"Gluster volume {volume.gluster_name}"] if known is not None else []
+        for (host, _, bricks), there in zip(groups, states, strict=True):
+            present = [p for p, state in zip(bricks, there, strict=True) if state.image or state.mounted]
+            found += [f"brick {host.manage}:{placed.brick.path}" for placed in present]
+        return found
+
     def expect(self, volume: Volume, found: GlusterVolume) -> None:
         """Raises: Incoherent if the Gluster volume is not made of our bricks."""
         ours = self._places(volume)

@@ -37,6 +37,7 @@ from csi.service.journal import Journal
 from csi.service.operations import Operations
 from csi.service.presence import Presence
 from csi.service.steps import Steps
+from csi.service.succession import Succession
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Volumes:
         operations: Operations,
         *,
         presence: Presence,
+        succession: Succession,
         limits: Limits,
     ) -> None:
         self._journal = journal
@@ -88,6 +90,7 @@ class Volumes:
         self._adoption = adoption
         self._operations = operations
         self._presence = presence
+        self._succession = succession
         self._limits = limits
         # Held from the look at the free space to the commit that reserves it; nothing outside is awaited in it.
         self._placing = asyncio.Lock()
@@ -211,8 +214,9 @@ class Volumes:
         return await self._journal.finish_create(operation)
 
     async def _undo(self, operation: Operation) -> None:
-        """Raises: Unavailable if it can't be finished now; it stays in the journal and is tried again."""
+        """Raises: Unavailable if it can't be finished now, Busy if not yet; it stays in the journal until then."""
         try:
+            await self._succession.look(operation)
             await self._steps.undo(operation)
         except Exception as error:
             await self._journal.note(operation, f"{operation.error}; undo: {error}")
@@ -220,6 +224,7 @@ class Volumes:
                 f"volume {operation.volume.name!r} could not be made ({operation.error}) and what was made of it "
                 f"cannot be removed yet ({error}); its space stays reserved and this is tried again"
             ) from error
+        self._succession.close(operation)
         await self._journal.finish_undo(operation)
 
     # --- delete -------------------------------------------------------------------------------
@@ -258,6 +263,7 @@ class Volumes:
         """Evidence first, then the plan. ``fresh``: nothing was done for this operation before."""
         untouched = fresh
         try:
+            await self._succession.look(deletion)
             await self._steps.verify(deletion.volume)
             untouched = False
             await self._steps.apply(deletion)
@@ -269,6 +275,7 @@ class Volumes:
             raise
         except DriverError as error:
             raise await self._wait(deletion, error) from error
+        self._succession.close(deletion)
         await self._journal.finish_delete(deletion)
 
     async def _wait(self, deletion: Operation, error: DriverError) -> Unavailable:

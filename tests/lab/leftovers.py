@@ -114,9 +114,11 @@ class Traces:
         return [p for p in self.etc.iterdir() if "fstab" in p.name and not Path("/etc", p.name).exists()]
 
     def brick_paths(self) -> list[Path]:
-        """Under /var/lib/gluster-csi, all but the empty directory of each device."""
+        """Under /var/lib/gluster-csi, all but the empty directory of each device and the terms of controllers."""
         found = []
         for top in _entries(self.host.disk / "gluster-csi"):
+            if top.name == "terms":
+                continue
             if top.name != "bricks" or not top.is_dir():
                 found.append(top)
                 continue

@@ -14,7 +14,7 @@ from tests.standby.shared_hosts import FarRunner
 
 def main() -> None:
     hosts, config = sys.argv[1:]
-    app.LocalRunner = lambda: FarRunner(hosts)  # type: ignore[assignment,misc]
+    app.LocalRunner = lambda mandate: FarRunner(hosts, mandate)  # type: ignore[assignment,misc]
     settings = app.settings_for(app.Role.CONTROLLER, Path(config), os.environ)
     try:
         asyncio.run(app.run(app.Role.CONTROLLER, settings))

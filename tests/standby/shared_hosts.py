@@ -1,6 +1,7 @@
 """Simulated hosts that several processes reach: a runner in each, the world in the test, a Unix socket between.
 
-A command goes on to its end when the process that sent it is gone, as on a real host.
+A command goes on when the process that sent it is gone, as on a real host: to its end, or to the first session of a
+higher term.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from csi.core.command import Result, Script
 from csi.core.errors import DriverError, HostUnreachable
 from csi.core.model import Host
+from csi.hosts.mandate import Mandate, Mandated, nobody
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import World
 from csi.ports import Channel
@@ -56,6 +58,7 @@ class _Side:
     """What belongs to one controller."""
 
     runner: SimulatedRunner
+    mandates: list[Mandate | None]  # the present one alone
     channels: dict[int, Channel]
     writer: asyncio.StreamWriter
 
@@ -81,7 +84,8 @@ class SharedHosts:
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        side = _Side(SimulatedRunner(self.world), {}, writer)
+        mandates: list[Mandate | None] = [None]
+        side = _Side(SimulatedRunner(self.world, lambda: mandates[0]), mandates, {}, writer)
         mine: dict[int, asyncio.Task[None]] = {}
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -89,6 +93,9 @@ class SharedHosts:
                 if method == "cancel":
                     if args[0] in mine:
                         mine[args[0]].cancel()
+                    continue
+                if method == "mandate":
+                    side.mandates[:] = args
                     continue
                 self.sent += 1
                 call = asyncio.create_task(self._call(side, number, method, args))
@@ -117,8 +124,9 @@ class SharedHosts:
 class FarRunner:
     """The side of a controller; implements ``ports.Runner``."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, mandate: Mandated = nobody) -> None:
         self._path = path
+        self._mandate = mandate
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -144,6 +152,7 @@ class FarRunner:
             if self._writer is None:
                 reader, self._writer = await asyncio.open_unix_connection(self._path)
                 self._listening = asyncio.create_task(self._listen(reader))
+        self._writer.write(_frame((next(self._numbers), "mandate", (self._mandate(),))))
         number = next(self._numbers)
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._writer.write(_frame((number, method, args)))

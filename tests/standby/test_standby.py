@@ -5,142 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import ssl
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import grpc
 import pytest
-import yaml
 
-from csi.api import csi_pb2 as pb
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.world import Latency, World
 from csi.kubernetes.api import KubernetesApi
 from csi.store.kube import snapshot
 from tests.crash.traces import difference, traces
 from tests.custom_resources import wipe
-from tests.driver import GIB, Client, patiently
+from tests.driver import GIB, patiently
+from tests.standby.controllers import LEASE, Controller
 from tests.standby.shared_hosts import SharedHosts
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
-
-LEASE = {"lease_seconds": 6.0, "renew_seconds": 4.0, "retry_seconds": 0.5}
-
-
-class Link:
-    """A controller's way to the API server, which can be cut: nothing is refused, nothing is answered."""
-
-    def __init__(self, target: str) -> None:
-        parts = urlsplit(target)
-        self._target = (parts.hostname, parts.port)
-        self._cut = False
-        self._pipes: list[asyncio.Task[None]] = []
-        self.port = 0
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    def cut(self) -> None:
-        self._cut = True
-
-    async def stop(self) -> None:
-        self._server.close()
-        for pipe in self._pipes:
-            pipe.cancel()
-        await asyncio.gather(*self._pipes, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*self._target)
-        self._pipes += [asyncio.create_task(self._pipe(reader, back)), asyncio.create_task(self._pipe(there, writer))]
-
-    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(ConnectionError, ssl.SSLError):
-                while data := await reader.read(1 << 16):
-                    while self._cut:
-                        await asyncio.sleep(1)
-                    writer.write(data)
-        finally:
-            writer.close()
-
-
-class Controller:
-    """One process, with its socket, its link and its log."""
-
-    def __init__(self, name: str, directory: Path, hosts: Path, kubeconfig: str) -> None:
-        self.name = name
-        self._directory = directory / name
-        self._directory.mkdir()
-        self._hosts = hosts
-        self._kubeconfig = yaml.safe_load(Path(kubeconfig).read_text())
-        self.link = Link(self._kubeconfig["clusters"][0]["cluster"]["server"])
-        self.process: subprocess.Popen[bytes] | None = None
-
-    async def start(self, topology: Path) -> None:
-        await self.link.start()
-        self._kubeconfig["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{self.link.port}"
-        kubeconfig = self._directory / "kubeconfig"
-        kubeconfig.write_text(yaml.safe_dump(self._kubeconfig))
-        tables = {
-            "state": {"backend": "kubernetes"},
-            "kubernetes": {"kubeconfig": str(kubeconfig), "namespace": "default", **LEASE},
-            "hosts": {"runner": "local"},
-            "metrics": {"listen": ""},
-            "log": {"format": "text"},
-            "topology": {"file": str(topology)},
-            "gids": {"rest_seconds": 0},
-            "recovery": {"grace": 60.0, "interval": 0.5, "first": 0.5, "longest": 2.0},
-            "shutdown": {"grace": 2.0},
-        }
-        lines = [f'endpoint = "unix://{self._directory}/csi.sock"']
-        for table, values in tables.items():
-            lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
-        config = self._directory / "config.toml"
-        config.write_text("\n".join(lines))
-        command = [sys.executable, "-m", "tests.standby.controller", str(self._hosts), str(config)]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-
-    @property
-    def log(self) -> Path:
-        return self._directory / "log"
-
-    def client(self) -> Client:
-        return Client(self._directory / "csi.sock")
-
-    def ready(self) -> bool | None:
-        """None: it does not answer."""
-        try:
-            with self.client() as client:
-                return client.identity.Probe(pb.ProbeRequest(), timeout=5).ready.value
-        except grpc.RpcError:
-            return None
-
-    async def becomes(self, state: bool, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while await asyncio.to_thread(self.ready) is not state:
-            assert self.process is not None
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            await asyncio.sleep(0.1)
-
-    def send(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    async def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
-            await asyncio.to_thread(self.process.wait, 10)
-        await self.link.stop()
 
 
 class Two:
@@ -155,18 +39,22 @@ class Two:
             self.world.add(f"h{number}", f"10.0.0.{number}", devices=("/srv/d0",), size=100 * GIB)
             names = {"manage": [f"h{number}"], "storage": [f"10.0.0.{number}"]}
             nodes.append({"node": {"hostnames": names, "zone": number}, "devices": ["/srv/d0"]})
-        self._topology = directory / "topology.json"
-        self._topology.write_text(json.dumps({"clusters": [{"nodes": nodes}]}))
+        topology = directory / "topology.json"
+        topology.write_text(json.dumps({"clusters": [{"nodes": nodes}]}))
         self.hosts = SharedHosts(self.world, directory / "hosts.sock")
-        self.leader, self.standby = (
-            Controller(name, directory, directory / "hosts.sock", kubeconfig) for name in ("a", "b")
-        )
+        command = [sys.executable, "-m", "tests.standby.controller", str(directory / "hosts.sock")]
+        tables = {
+            "hosts": {"runner": "local"},
+            "topology": {"file": str(topology)},
+            "recovery": {"grace": 60.0, "interval": 0.5, "first": 0.5, "longest": 2.0},
+        }
+        self.leader, self.standby = (Controller(name, directory, kubeconfig, command, tables) for name in ("a", "b"))
 
     async def start(self) -> None:
         await self.hosts.start()
-        await self.leader.start(self._topology)
+        await self.leader.start()
         await self.leader.becomes(True)
-        await self.standby.start(self._topology)
+        await self.standby.start()
         await self.standby.becomes(False)
 
     async def stop(self) -> None:
@@ -232,8 +120,7 @@ async def test_a_creation_survives_its_leader(two: Two, harm: str, calls: int) -
     volume = await asyncio.to_thread(create, two.standby)
     if harm == "paused":
         two.leader.send(signal.SIGCONT)
-    assert two.leader.process is not None
-    status = await asyncio.to_thread(two.leader.process.wait, 40)
+    status = await two.leader.ended()
     assert status == (-signal.SIGKILL if harm == "killed" else 1), two.leader.log.read_text()
     await attempting
     with_volume = traces(two.world)
@@ -249,7 +136,6 @@ async def test_a_creation_survives_its_leader(two: Two, harm: str, calls: int) -
 async def test_a_leader_that_is_told_to_stop_hands_over_at_once(two: Two) -> None:
     two.leader.send(signal.SIGTERM)
     began = time.monotonic()
-    assert two.leader.process is not None
-    assert await asyncio.to_thread(two.leader.process.wait, 30) == 0
+    assert await two.leader.ended(30) == 0
     await two.standby.becomes(True)
     assert time.monotonic() - began < LEASE["lease_seconds"] + 10

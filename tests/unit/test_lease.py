@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
 
-from csi.core.errors import Unavailable
+from csi.core.errors import Superseded, Unavailable
 from csi.hosts.gate import Gate
 from csi.kubernetes.lease import Lease, LeaseTiming
 from tests.api_double import ApiDouble, Server
@@ -121,6 +122,58 @@ async def test_a_released_lease_is_taken_at_once(pair: Pair) -> None:
     assert await pair.second_leads_within(0.1)
 
 
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/n/leases/l"
+
+
+async def test_a_leader_whose_lease_was_deleted_stops(pair: Pair) -> None:
+    await pair.first.acquire()
+    assert (await pair.apis[1].request("DELETE", LEASE)).good
+    await asyncio.wait_for(pair.first.hold(), 5)
+    assert pair.first.lost.is_set()
+    with pytest.raises(Unavailable):
+        pair.first.permit()
+
+
+@pytest.mark.parametrize("obeyed", [1, 7])
+async def test_after_a_deleted_lease_the_terms_go_on_from_that_of_the_hosts(pair: Pair, obeyed: int) -> None:
+    await pair.first.acquire()
+    pair.first.outdo(obeyed)
+    holding = asyncio.create_task(pair.first.hold())
+    await asyncio.wait_for(pair.first.outdone.wait(), 5)
+    assert pair.first.term == 1  # that of its open sessions
+    pair.first.permit()
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+    await pair.first.release()
+    await pair.second.acquire()
+    assert pair.second.term == obeyed + 1
+
+
+async def test_a_lower_term_of_a_host_is_none_of_a_leaders_business(pair: Pair) -> None:
+    await pair.first.acquire()
+    await pair.first.release()
+    await pair.second.acquire()
+    pair.second.outdo(1)
+    holding = asyncio.create_task(pair.second.hold())
+    await asyncio.sleep(0.02)
+    assert not pair.second.outdone.is_set()
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+
+
+async def test_who_lost_the_lease_cannot_outdo_the_one_that_has_it(pair: Pair) -> None:
+    await pair.first.acquire()
+    assert await pair.second_leads_within(20)
+    pair.first.outdo(pair.second.term)
+    pair.hands.now -= 20  # as if it had not noticed
+    await asyncio.wait_for(pair.first.hold(), 5)
+    assert pair.first.lost.is_set()
+    assert not pair.first.outdone.is_set()
+    await pair.second.release()
+    found = await pair.apis[0].request("GET", LEASE)
+    assert json.loads(found.body)["spec"]["leaseTransitions"] == 2
+
+
 # --- the gate ---------------------------------------------------------------------------------
 
 
@@ -139,6 +192,18 @@ async def test_nothing_passes_a_closed_gate(pair: Pair) -> None:
     with pytest.raises(Unavailable):
         await gate.through(act())
     assert passed == [1]
+
+
+async def test_the_term_that_a_host_obeys_is_told(pair: Pair) -> None:
+    told: list[int] = []
+
+    async def act() -> None:
+        raise Superseded("h", "it obeys another controller", 7)
+
+    await pair.first.acquire()
+    with pytest.raises(Superseded):
+        await Gate(pair.first.permit, pair.first.lost, told.append).through(act())
+    assert told == [7]
 
 
 async def test_what_is_under_way_ends_with_the_lease(pair: Pair) -> None:

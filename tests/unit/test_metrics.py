@@ -62,7 +62,7 @@ class Registry:
     def __init__(self, state: Inventory, running: int = 0) -> None:
         self.prometheus = CollectorRegistry()
         self.store = SimpleNamespace(inventory=state)
-        self.end = metrics.watch(cast(Any, self.store), cast(Any, range(running)), self.prometheus)
+        self.end = metrics.watch(cast(Any, self.store), cast(Any, range(running)), registry=self.prometheus)
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.prometheus.get_sample_value(f"gluster_csi_{name}", labels)
@@ -80,6 +80,7 @@ def test_the_state_is_counted() -> None:
     assert found.value("operations_running") == 2
     assert found.value("oldest_operation_start_seconds") == 40.0
     assert found.value("gids_resting") == 1
+    assert found.value("late_effects_total") == 0
     assert found.value("device_bytes", host="node1", device="/srv/a") == 100 * GIB
     assert found.value("device_free_bytes", host="node1", device="/srv/a") == (100 - 10 - 5 - 3 - 1) * GIB
 

@@ -43,6 +43,7 @@ class Machine:
         self.mounts: dict[str, Mount] = {}
         self.processes: dict[int, Process] = {}
         self.when_booted: list[Callable[[Machine], None]] = []
+        self.terms: dict[str, tuple[int, str]] = {}  # by instance: the highest term met, and who has it
         self._next_pid = 100
         self._next_mount = 30
         self.lvm = VolumeManager(self.blocks, self.is_mounted)

@@ -3,6 +3,9 @@
 Before and after each command lies a checkpoint of the world; faults are looked up for each command. A runner
 belongs to the life of our process in which it was made: when that has crashed, every call through it, also one that
 was waiting, raises ``Crashed``, and never does anything again.
+
+A host obeys the highest term that it met: what a connection of a lower one would do next, it does not do any more.
+From here the end of a session looks no other.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ import asyncio
 from collections.abc import Sequence
 
 from csi.core.command import Command, Result, Script
-from csi.core.errors import CommandFailed, CommandTimeout, HostUnreachable
+from csi.core.errors import CommandFailed, CommandTimeout, HostUnreachable, Superseded
 from csi.core.model import Host
+from csi.hosts.mandate import Mandate, Mandated, nobody
 from csi.hosts.simulated import glusterd_answers, programs
 from csi.hosts.simulated.block_programs import BLOCK_PROGRAMS
 from csi.hosts.simulated.brickverbs import VERBS
@@ -27,9 +31,9 @@ _WELCOME = "Welcome to gluster prompt, type 'help' to see the available commands
 
 
 class _Connection:
-    """A way to one machine, for one life of ours and one boot of the machine."""
+    """A way to one machine, for one life of ours, one boot of the machine and one term."""
 
-    def __init__(self, world: World, host: Host) -> None:
+    def __init__(self, world: World, host: Host, mandate: Mandate | None = None) -> None:
         machine = world.machines.get(host.manage)
         if machine is None:
             raise HostUnreachable(host.manage, "there is no such host")
@@ -39,14 +43,31 @@ class _Connection:
         self.boot = machine.boots
         self.life = world.life
         self.broken = "" if machine.up else "no route to host"
+        self.mandate = mandate
 
     def check(self) -> None:
         """Raises: Crashed, HostUnreachable."""
+        self._check_machine()
+        if self.mandate is not None and self.mandate.term < self._obeyed(self.mandate):
+            self.broken = "the shell ended"
+            raise HostUnreachable(self.host, self.broken)
+
+    def _check_machine(self) -> None:
         self.world.check_life(self.life)
         if not self.broken and not (self.machine.up and self.machine.boots == self.boot):
             self.broken = "the connection was lost"
         if self.broken:
             raise HostUnreachable(self.host, self.broken)
+
+    def _obeyed(self, mandate: Mandate) -> int:
+        return self.machine.terms.get(mandate.instance, (0, ""))[0]
+
+    def _enter(self, mandate: Mandate) -> None:
+        mine = mandate.term, mandate.holder
+        obeyed = self.machine.terms.get(mandate.instance, (0, mandate.holder))
+        if mandate.term < obeyed[0] or (mandate.term == obeyed[0] and mine != obeyed):
+            raise Superseded(self.host, mandate.refusal(obeyed[0]), obeyed[0])
+        self.machine.terms[mandate.instance] = mine
 
     def checkpoint(self, when: str, what: str) -> None:
         self.check()
@@ -56,6 +77,14 @@ class _Connection:
         self.broken = "the connection was lost"
         return HostUnreachable(self.host, self.broken)
 
+    async def arrive(self) -> None:
+        """One way to the machine, and into it. Raises: Superseded, and as ``check``."""
+        self._check_machine()
+        await self.world.sleep(self.world.latency.round_trip)
+        self._check_machine()
+        if self.mandate is not None:
+            self._enter(self.mandate)
+
     async def wait(self, seconds: float) -> None:
         await self.world.sleep(seconds)
         self.check()
@@ -64,8 +93,9 @@ class _Connection:
 class SimulatedRunner:
     """Reaches the machines of a world by their manage names."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, mandate: Mandated = nobody) -> None:
         self._world = world
+        self._mandate = mandate
         self._life = world.life
         self._channels: set[SimulatedChannel] = set()
         self._closed = False
@@ -74,14 +104,12 @@ class SimulatedRunner:
         self._world.check_life(self._life)
         if self._closed:
             raise HostUnreachable(host.manage, "the runner is closed")
-        connection = _Connection(self._world, host)
-        connection.check()
-        return connection
+        return _Connection(self._world, host, self._mandate())
 
     async def run(self, host: Host, script: Script) -> tuple[Result, ...]:
         connection = self._connect(host)
         # Also without latency: others get their turn, and the caller can be cancelled here.
-        await connection.wait(self._world.latency.round_trip)
+        await connection.arrive()
         spent = 0.0
         results = []
         for command in script.commands:
@@ -154,7 +182,7 @@ class SimulatedRunner:
 
     async def open(self, host: Host, argv: Sequence[str]) -> SimulatedChannel:
         connection = self._connect(host)
-        await connection.wait(self._world.latency.round_trip)
+        await connection.arrive()
         if argv[0] not in ("gluster", "cat"):
             raise HostUnreachable(host.manage, f"{argv[0]}: not found")
         channel = SimulatedChannel(self, connection, tuple(argv))

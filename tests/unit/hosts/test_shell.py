@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csi.core.command import Command, Result, Script
+from csi.hosts.mandate import Mandate
 from csi.hosts.shell import OUTPUT_LIMIT, Reply, compile_exec, compile_script, exec_marker, prelude, quote
 
 NONCE = "0123456789abcdef0123456789abcdef"
@@ -197,3 +201,63 @@ def test_an_answer_tells_which_command_was_reached() -> None:
         reply.feed(0, data)
         seen.append(reply.reached)
     assert seen == [0, 0, 1, 1, 2]
+
+
+# --- terms (hosts/mandate.py); all else of them is in tests/contract/test_mandate.py ----------
+
+
+class Host:
+    """A host's terms, and shells that come to it. Each in a process group of its own, since groups are ended here."""
+
+    def __init__(self, shell: list[str], directory: Path) -> None:
+        self._shell = shell
+        self.mandate = lambda term: Mandate("i", term, f"holder-{term}", f"{directory}/terms", f"{directory}/sessions")
+        self._open: list[subprocess.Popen[bytes]] = []
+
+    def enter(self, term: int) -> tuple[subprocess.Popen[bytes], Result]:
+        shell = subprocess.Popen(self._shell, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True, cwd="/")
+        self._open.append(shell)
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        assert shell.stderr is not None
+        hello = Script((Command(("csi_hello", *self.mandate(term).words), ok=tuple(range(256))),))
+        shell.stdin.write(prelude().encode() + compile_script(hello, NONCE))
+        shell.stdin.flush()
+        reply = Reply(NONCE)
+        for stream, pipe in enumerate((shell.stdout, shell.stderr)):
+            while not reply.feed(stream, line := pipe.readline()) and b":end:" not in line:
+                assert line, "the shell ended"
+        return shell, reply.results()[0]
+
+    def close(self) -> None:
+        for shell in self._open:
+            shell.kill()
+            shell.communicate()
+
+
+@pytest.fixture(params=SHELLS.values(), ids=SHELLS)
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
+    host = Host(request.param, tmp_path)
+    yield host
+    host.close()
+
+
+def test_each_shell_obeys_the_highest_term(host: Host) -> None:
+    first, said = host.enter(3)
+    assert (said.status, said.stderr) == (0, "")
+    assert host.enter(3)[1].status == 0
+    assert first.poll() is None
+    assert host.enter(4)[1].status == 0
+    assert first.wait(5) == -9
+    for term in (3, 0):
+        _, said = host.enter(term)
+        assert (said.status, said.stdout, said.stderr) == (76, "", "4\n")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "x y\n", "-1 a\n"])
+def test_each_shell_takes_what_is_no_term_for_none(host: Host, tmp_path: Path, text: str) -> None:
+    (tmp_path / "terms").mkdir()
+    (tmp_path / "terms/i").write_text(text)
+    _, said = host.enter(1)
+    assert (said.status, said.stderr) == (0, "")
+    assert (tmp_path / "terms/i").read_text() == "1 holder-1\n"
