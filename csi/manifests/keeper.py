@@ -30,6 +30,7 @@ from csi.manifests.written import Manifest
 from csi.ports import Clock
 from csi.service.topology import Topology
 from csi.status.conditions import Condition
+from csi.status.waking import Waking
 from csi.status.writer import Remark, StatusWriter
 from csi.store.kube import KubeStore
 from csi.store.kube.kinds import API_VERSION, BY_RECORD, FINALIZER
@@ -96,9 +97,9 @@ class ManifestKeeper:
         self._failed: dict[Key, _Failed] = {}
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._claimed: set[tuple[type[Record], str]] = set()  # records that are being made
-        self._told: set[str] = set()  # UIDs of those whose deletion waits, of which an event told
+        self._told: dict[Key, str] = {}  # what the last event told of a resource that is not as it should be
         self._unsurveyed: set[ClusterId] = set()  # got devices since their volumes were looked for
-        self._woken = asyncio.Event()
+        self._woken = Waking(clock)
 
     def heed(self, puts: Sequence[Record], removes: Sequence[Record]) -> None:
         """What the store did."""
@@ -140,19 +141,18 @@ class ManifestKeeper:
             self._woken.set()
 
     def _drop(self, key: Key) -> None:
-        manifest = self._there.pop(key, None)
+        self._there.pop(key, None)
+        self._settle(key)
+
+    def _settle(self, key: Key) -> None:
+        """There is nothing more to tell of it than its record does."""
         self._failed.pop(key, None)
+        self._told.pop(key, None)
         self._status.remark(*key, None)
-        if manifest is not None:
-            self._told.discard(manifest.metadata.uid)
 
     async def _wait(self) -> None:
-        due = min((failed.due for key, failed in self._failed.items() if key not in self._running), default=None)
-        try:
-            async with asyncio.timeout(max(0.0, due - self._clock.monotonic()) if due is not None else None):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
+        due = [failed.due for key, failed in self._failed.items() if key not in self._running]
+        await self._woken.wait(min(due, default=None))
 
     # --- what is to be done ---------------------------------------------------------------------------
 
@@ -215,8 +215,7 @@ class ManifestKeeper:
         except StaleState as stale:
             _log.debug("looked at again", name=key[1], reason=str(stale))
             self._fail(key, self._there.get(key), waits=True)
-        except Exception as error:
-            # Whatever it was, the others must get their turn.
+        except Exception as error:  # noqa: BLE001 - the others must get their turn
             _log.warning(
                 "not done yet",
                 what=todo.value,
@@ -256,8 +255,7 @@ class ManifestKeeper:
         except DriverError as error:
             await self._refuse(key, manifest, error)
             return
-        self._failed.pop(key, None)
-        self._status.remark(*key, None)
+        self._settle(key)
         _log.info("taken up", resource=_shown(key), record=record.id)
         if isinstance(record, Device):
             self._unsurveyed.add(self._store.inventory.hosts[record.host_id].cluster_id)
@@ -272,7 +270,8 @@ class ManifestKeeper:
         self._fail(key, manifest, waits=waits)
         self._status.remark(*key, Remark(phase, Condition("Accepted", False, reason, message)))
         # In one manifest with what it waits for, it waits for a moment only.
-        if again or not waits:
+        if (again or not waits) and self._told.get(key) != message:
+            self._told[key] = message
             _log.warning("not taken up", resource=_shown(key), reason=reason, error=str(error))
             await self._tell(key, manifest, reason, message)
 
@@ -320,8 +319,9 @@ class ManifestKeeper:
     async def _keep(self, key: Key, manifest: Manifest, message: str) -> None:
         self._fail(key, manifest, waits=True)
         self._status.remark(*key, Remark("Removing", Condition("Removable", False, "InUse", message)))
-        if manifest.metadata.uid not in self._told:
-            self._told.add(manifest.metadata.uid)
+        # The list gets shorter and shorter; the condition follows it, an event tells once.
+        if key not in self._told:
+            self._told[key] = message
             await self._tell(key, manifest, "InUse", message)
 
     async def _survey(self) -> None:

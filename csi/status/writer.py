@@ -25,6 +25,7 @@ from csi.kubernetes.events import Events, Subject
 from csi.ports import Clock
 from csi.status import telling
 from csi.status.conditions import Condition, Told, status
+from csi.status.waking import Waking
 from csi.store.guard import held_bricks
 from csi.store.kube.kinds import API_VERSION, BY_RECORD, KINDS, Kind
 from csi.store.kube.resources import Metadata
@@ -112,7 +113,7 @@ class StatusWriter:
         self._troubled: dict[str, Operation] = {}  # by id, of which an event is to tell
         self._flipped: dict[str, tuple[Host, Contact]] = {}
         self._silent: set[str] = set()  # hosts of which an event said so
-        self._woken = asyncio.Event()
+        self._woken = Waking(clock)
 
     # --- what there is to tell: none of it waits ------------------------------------------------------
 
@@ -183,7 +184,8 @@ class StatusWriter:
         figures_due = self._clock.monotonic()
         while True:
             if not (self._due or self._troubled or self._flipped):
-                await self._wait(figures_due)
+                self._woken.clear()
+                await self._woken.wait(figures_due if self._figures else None)
             await self._clock.sleep(self._pace.gather)
             if (now := self._clock.monotonic()) >= figures_due:
                 figures_due = now + self._pace.figures
@@ -193,15 +195,6 @@ class StatusWriter:
                 await self.tell()
             except (DriverError, msgspec.MsgspecError) as error:
                 _log.warning("status not written", error=str(error))
-
-    async def _wait(self, figures_due: float) -> None:
-        self._woken.clear()
-        left = max(0.0, figures_due - self._clock.monotonic()) if self._figures else None
-        try:
-            async with asyncio.timeout(left):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
 
     async def tell(self) -> None:
         """All that there is to tell now. Raises: what ``permit`` raises."""
