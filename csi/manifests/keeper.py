@@ -135,14 +135,17 @@ class ManifestKeeper:
                 continue
             key = (kind, manifest.metadata.name)
             if found.gone:
-                self._drop(key)
+                self._drop(key, manifest)
             else:
                 self._there[key] = manifest
             self._woken.set()
 
-    def _drop(self, key: Key) -> None:
-        self._there.pop(key, None)
-        self._settle(key)
+    def _drop(self, key: Key, gone: Manifest) -> None:
+        """Another one of the same name may have been applied by now."""
+        there = self._there.get(key)
+        if there is not None and there.metadata.uid == gone.metadata.uid:
+            del self._there[key]
+            self._settle(key)
 
     def _settle(self, key: Key) -> None:
         """There is nothing more to tell of it than its record does."""
@@ -195,11 +198,13 @@ class ManifestKeeper:
         return manifest.spec.id in table
 
     async def _attempt(self, key: Key, todo: Todo) -> None:
+        if (told := self._there.get(key)) is None:
+            return
         try:
             # What the watch told may be old, and what is done to hosts should not be done for a thing that is gone.
             manifest = await self._read(key)
             if manifest is None:
-                self._drop(key)
+                self._drop(key, told)
                 return
             if self._todo(key[0], manifest) is not todo:
                 return
@@ -294,9 +299,8 @@ class ManifestKeeper:
         self._permit()
         answer = await self._api.request("PATCH", f"{BY_RECORD[key[0]].path}/{key[1]}", None, patch)
         if answer.good:
-            after = written.read(answer.body)
-            self._there[key] = after
-            self._store.revised(key[0], key[1], int(before), int(after.metadata.resourceVersion))
+            after = written.read(answer.body).metadata.resourceVersion
+            self._store.revised(key[0], key[1], int(before), int(after))
         else:
             raise StaleState(answer.reason)
 
@@ -314,7 +318,7 @@ class ManifestKeeper:
             await self._keep(key, manifest, str(error))
             return
         _log.info("let go", resource=_shown(key), record=record.id)
-        self._drop(key)
+        self._drop(key, manifest)
 
     async def _keep(self, key: Key, manifest: Manifest, message: str) -> None:
         self._fail(key, manifest, waits=True)
