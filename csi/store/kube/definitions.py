@@ -94,6 +94,8 @@ def _spec(kind: Kind) -> Document:
     required = [name for name in schema.pop("required", []) if name not in measured]
     if required:
         schema["required"] = required
+    if kind.by_people:
+        schema["properties"]["id"]["description"] = "Of the record; it follows from what the resource says."
     schema["properties"]["version"] |= {
         "minimum": 1,
         "description": "Counted by the controller at each change. Leave it out of what you apply.",

@@ -167,6 +167,7 @@ KINDS: tuple[Kind, ...] = (
             "cluster": "The GlusterCluster that the host is in: its name, or its id. Not needed if there is one only."
         },
         texts={
+            "cluster_id": "The id of the cluster.",
             "manage": "Where commands go: a name or an address, with :PORT if it is not the usual one.",
             "storage": "The address that bricks are named by, as glusterd's peers know the host.",
             "zone": "The failure domain of the host.",
@@ -208,6 +209,7 @@ KINDS: tuple[Kind, ...] = (
             Figure("freeBytes", "Bytes that new bricks may take."),
         ),
         texts={
+            "host_id": "The id of the host.",
             "path": "The directory, or the disk, that bricks are made on.",
             "backend": "How bricks are made; found out if it is left out.",
             "total": "Bytes that bricks may use of it; measured if it is left out.",
