@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from csi.core.inventory import Inventory
-from csi.core.model import Cluster, Device, Host
+from csi.core.model import Cluster, Device, Host, Record
 from csi.store.guard import held_bricks
 
 _MOST_SHOWN = 5
@@ -33,9 +33,9 @@ def holding(record: Cluster | Host | Device, inventory: Inventory) -> str:
 
 
 def _bricks(device: Device, inventory: Inventory) -> Iterator[str]:
-    owners = [(volume, volume.name) for volume in inventory.volumes.values()]
-    plans = [(plan, f"{plan.volume.name}, which is being made") for plan in inventory.operations.values()]
-    for record, name in (*owners, *plans):
+    owners: list[tuple[Record, str]] = [(volume, volume.name) for volume in inventory.volumes.values()]
+    owners += [(plan, f"{plan.volume.name}, which is being made") for plan in inventory.operations.values()]
+    for record, name in owners:
         for brick in held_bricks(record):
             if brick.device_id == device.id:
                 yield f"brick {brick.path} of volume {name}"
