@@ -38,7 +38,7 @@ async def install(kubeconfig: str) -> None:
 
 async def wipe(kubeconfig: str) -> None:
     """No controller may be running: nobody waits for what the finalizers wait for."""
-    api = KubernetesApi(kubeconfig)
+    api = KubernetesApi(kubeconfig, timeout=60)
     try:
         for kind in KINDS:
             answer = await api.request("DELETE", kind.path)

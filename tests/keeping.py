@@ -108,6 +108,9 @@ class Hand(Protocol):
 
     async def delete(self, kind: str, name: str) -> None: ...
 
+    async def release(self, kind: str, name: str) -> None:
+        """Take all finalizers off."""
+
     async def look(self, kind: str, name: str) -> Document | None: ...
 
     async def events(self, name: str) -> list[Document]: ...
@@ -130,6 +133,10 @@ class DoubleHand:
 
     async def delete(self, kind: str, name: str) -> None:
         await self._api.request("DELETE", f"{PATHS[kind]}/{name}")
+
+    async def release(self, kind: str, name: str) -> None:
+        patch: list[Document] = [{"op": "replace", "path": "/metadata/finalizers", "value": []}]
+        await self._api.request("PATCH", f"{PATHS[kind]}/{name}", None, patch)
 
     async def look(self, kind: str, name: str) -> Document | None:
         answer = await self._api.request("GET", f"{PATHS[kind]}/{name}")
@@ -156,6 +163,9 @@ class KubectlHand:
 
     async def delete(self, kind: str, name: str) -> None:
         await self.run("delete", f"{kind.lower()}.csi.gluster.org/{name}", "--wait=false")
+
+    async def release(self, kind: str, name: str) -> None:
+        await self.run("patch", kind.lower(), name, "--type=merge", '--patch={"metadata":{"finalizers":null}}')
 
     async def look(self, kind: str, name: str) -> Document | None:
         out = await self.run("get", kind.lower(), name, "--output=json", "--ignore-not-found")

@@ -214,6 +214,36 @@ async def test_what_may_be_changed_is_changed_by_applying_it_again(bench: Bench)
     assert (again["spec"]["zone"], again["spec"]["id"]) == (8, H1)
 
 
+async def test_a_record_that_lacks_the_finalizer_gets_it(bench: Bench) -> None:
+    await bench.load(1)
+    found = await bench.accepted("GlusterDevice", "disk-1")
+    await bench.hand.release("GlusterDevice", "disk-1")
+
+    async def held_again() -> bool:
+        now = await bench.hand.look("GlusterDevice", "disk-1")
+        return now is not None and now["metadata"]["finalizers"] == found["metadata"]["finalizers"] == [FINALIZER]
+
+    await until(held_again)
+    await bench.life.core.topology.close_off(bench.life.inventory.devices[D1])
+
+
+async def test_what_is_removed_by_force_and_holds_bricks_is_there_again(bench: Bench) -> None:
+    await bench.load(1, 2, 3)
+    volume = await bench.life.create()
+    await bench.hand.delete("GlusterDevice", "disk-1")
+    await bench.hand.release("GlusterDevice", "disk-1")
+
+    async def back() -> bool:
+        now = await bench.hand.look("GlusterDevice", "disk-1")
+        return now is not None and "deletionTimestamp" not in now["metadata"] and now["spec"]["id"] == D1
+
+    await until(back)
+    assert await bench.hand.apply(device(1)) == ""
+    await bench.life.core.volumes.delete(volume.id)
+    await bench.hand.delete("GlusterDevice", "disk-1")
+    await bench.gone("GlusterDevice", "disk-1")
+
+
 async def test_what_is_not_resolved_yet_waits(bench: Bench) -> None:
     assert await bench.hand.apply(device(1), host(1)) == ""
     assert "'storage-1'" in await bench.refused("GlusterDevice", "disk-1", "Unresolved")
