@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
@@ -34,6 +35,7 @@ _log = structlog.get_logger(__name__)
 
 _PAGE = "500"
 _AT_ONCE = 4  # requests; it must not take the API server from those who wait for a volume
+_OLDER_AT_ONCE = 100  # resources, in each round
 
 Key = tuple[type[Record], str]
 """The kind of a record, and the name of the resource."""
@@ -108,6 +110,7 @@ class StatusWriter:
         self._permit = permit
         self._pace = pace
         self._due: dict[Key, None] = {}
+        self._older: dict[Key, None] = {}  # what was not told before this process began; it comes last
         self._figures: dict[Key, None] = {}
         self._remarks: dict[Key, Remark] = {}
         self._troubled: dict[str, Operation] = {}  # by id, of which an event is to tell
@@ -178,12 +181,12 @@ class StatusWriter:
         """For ever; cancel it to end it."""
         try:
             async for key in self._outdated():
-                self._due[key] = None
+                self._older[key] = None
         except (DriverError, msgspec.MsgspecError) as error:
             _log.warning("status of older resources is not looked through", error=str(error))
         figures_due = self._clock.monotonic()
         while True:
-            if not (self._due or self._troubled or self._flipped):
+            if not (self._due or self._older or self._troubled or self._flipped):
                 self._woken.clear()
                 await self._woken.wait(figures_due if self._figures else None)
             await self._clock.sleep(self._pace.gather)
@@ -197,8 +200,10 @@ class StatusWriter:
                 _log.warning("status not written", error=str(error))
 
     async def tell(self) -> None:
-        """All that there is to tell now. Raises: what ``permit`` raises."""
-        due, self._due = list(self._due), {}
+        """All that there is to tell now, and a part of what is older. Raises: what ``permit`` raises."""
+        due, self._due = [*self._due, *islice(self._older, _OLDER_AT_ONCE)], {}
+        for key in due:
+            self._older.pop(key, None)
         troubled, self._troubled = list(self._troubled.values()), {}
         flipped, self._flipped = list(self._flipped.values()), {}
         for operation in troubled:

@@ -147,6 +147,21 @@ async def test_what_was_there_before_is_told_of_once(bench: Bench) -> None:
     assert bench.server.revision == before
 
 
+async def test_what_is_older_comes_last_and_all_of_it_is_told(bench: Bench) -> None:
+    many = [replace(volume(f"v{number}"), gid=Gid(3000 + number)) for number in range(250)]
+    await bench.store.commit([Put(one) for one in many])
+    bench.begin()
+    await until(lambda: _true(len(bench.api.statuses) > 0), 5)
+    await bench.store.commit([Put(volume())])
+    await settled(bench, volume(), "Ready")
+    assert not all(bench.status(one) for one in many)
+    await until(lambda: _true(all(bench.status(one) for one in many)), 10)
+
+
+async def _true(found: bool) -> bool:
+    return found
+
+
 async def test_many_changes_are_written_once_and_figures_follow(bench: Bench) -> None:
     bench.begin()
     await settled(bench, DEVICE, "Ready")
