@@ -171,6 +171,8 @@ def _status(kind: Kind) -> Document:
 
 _STATUS: Document = {
     "type": "object",
+    # Always written whole, by one: the server's notes on who set which field would be as large as the status.
+    "x-kubernetes-map-type": "atomic",
     "description": "What the controller tells people. Nothing is ever read from it.",
     "properties": {
         "phase": {"type": "string", "description": "The whole in one word."},
