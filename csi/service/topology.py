@@ -62,6 +62,7 @@ class Topology:
 
         Raises: StaleState if it is recorded by now or its cluster has gone, and the errors of hosts and glusterd.
         """
+        await self._gluster.peers(host)  # is it there, and does its glusterd answer?
         # One after the other: of two that are first in their cluster, neither would be probed from the other.
         async with self._loading:
             await self._join(host)
@@ -167,11 +168,11 @@ class Topology:
                 return known, f"Found node {node.manage} on cluster {cluster}"
             await self._put(changed)
             return self._inventory.hosts[host_id], f"Updated node {node.manage} on cluster {cluster}"
+        await self._gluster.peers(host)  # is it there, and does its glusterd answer?
         await self._join(host)
         return self._inventory.hosts[host_id], f"Creating node {node.manage} ... ID: {host_id}"
 
     async def _join(self, host: Host) -> None:
-        await self._gluster.peers(host)  # is it there, and does its glusterd answer?
         others = [self._inventory.hosts[other] for other in self._inventory.hosts_of.get(host.cluster_id, ())]
         if others:
             await self._gluster.probe(others[0], host.storage)

@@ -261,6 +261,19 @@ async def test_a_host_that_is_away_is_told_of_and_taken_up_when_it_is_back(bench
     await bench.accepted("GlusterDevice", "disk-1")
 
 
+async def test_a_host_that_hangs_keeps_no_other_one_waiting(bench: Bench) -> None:
+    hanging = bench.life.world.inject(Fault("h1", "*", Kind.HANG, times=1000))
+    assert await bench.hand.apply(cluster(), host(1)) == ""
+    await until(lambda: _true(hanging.struck > 0))
+    assert await bench.hand.apply(host(2), device(2)) == ""
+    await bench.accepted("GlusterDevice", "disk-2")
+    assert H1 not in bench.life.inventory.hosts
+
+
+async def _true(found: bool) -> bool:
+    return found
+
+
 async def test_a_manifest_meets_the_host_of_a_topology_file(bench: Bench) -> None:
     names = {"manage": ["h1"], "storage": ["10.0.0.1"]}
     nodes = [{"node": {"hostnames": names, "zone": 1}, "devices": ["/srv/d0"]}]
