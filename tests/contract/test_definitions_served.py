@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,12 +13,15 @@ import yaml
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.world import World
 from csi.kubernetes.api import KubernetesApi
+from tests.cluster.binaries import kubernetes
 from tests.custom_resources import wipe
 from tests.keeping import GIB, Document, KubectlHand, Life, condition, host, manifest, until
 
 pytestmark = pytest.mark.timeout(180)
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "pool.yaml"
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLE = DOCS / "examples" / "pool.yaml"
+UNINSTALL = DOCS / "uninstall.md"
 
 
 def example_hosts() -> World:
@@ -116,6 +121,26 @@ async def test_a_server_side_apply_works_too(hand: KubectlHand, life: Life, tmp_
         return [record.zone for record in life.inventory.hosts.values()] == [4]
 
     await until(followed)
+
+
+async def test_the_way_out_without_a_controller_is_as_documented(
+    hand: KubectlHand, life: Life, custom_resources: str
+) -> None:
+    assert await hand.apply(*yaml.safe_load_all(EXAMPLE.read_text())) == ""
+    for number in (1, 2, 3):
+        await accepted(hand, "GlusterDevice", f"storage-{number}-bricks")
+    await life.end()
+    kinds = "glusterdevices,glusterhosts,glusterclusters"
+    await hand.run("delete", kinds, "--all", "--wait=false")
+    assert len((await hand.run("get", kinds, "--output=name")).split()) == 7
+    text = UNINSTALL.read_text()
+    start = text.index("for kind in")
+    script = text[start : text.index("done", start) + len("done")]
+    path = f"{Path(kubernetes('kubectl')).parent}:{os.environ['PATH']}"
+    environ = {**os.environ, "PATH": path, "KUBECONFIG": custom_resources}
+    process = await asyncio.create_subprocess_exec("sh", "-euc", script, env=environ)
+    assert await process.wait() == 0
+    assert await hand.run("get", kinds, "--output=name") == ""
 
 
 def _written(directory: Path, *documents: Document) -> str:
