@@ -61,7 +61,7 @@ unit: $(DEV) ## Tests without root, hosts or network
 contract: $(APT) $(DEV) ## Every implementation of a port against one suite (root)
 	$(AS_ROOT) $(BIN)/pytest tests/contract -m "not cluster"
 
-crds: $(DEV) ## Write deploy/crds anew from the record types
+crds: $(DEV) ## Write deploy/crds and docs/crds.md anew from the record types
 	$(PY) tools/crds.py
 
 crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover, compare (root)

@@ -9,7 +9,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -32,14 +32,16 @@ from csi.driver.registration import Registration
 from csi.gluster.adapter import GlusterCli, GlusterSettings
 from csi.groups.keeper import GroupKeeper
 from csi.groups.publishing import GroupExplainer
+from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.kube import KubeRunner, KubeSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.mandate import Mandate, Mandated
 from csi.hosts.ssh import SshRunner, SshSettings
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.api import Api, KubernetesApi
 from csi.kubernetes.events import ClaimEvents, Events
 from csi.kubernetes.pods import PodNotices
 from csi.leadership import Leadership
+from csi.manifests.keeper import ManifestKeeper
 from csi.mounts.detached import DetachedClients
 from csi.mounts.glusterfs import GlusterMounter
 from csi.mounts.probe import Probes
@@ -59,6 +61,7 @@ from csi.service.succession import Succession, nobody
 from csi.service.topology import Topology
 from csi.service.volumes import Volumes
 from csi.service.watch import Watch
+from csi.status.writer import StatusWriter
 from csi.store.kube import KubeStore
 from csi.store.kube.servers import KubeServerLists
 from csi.store.sqlite import SqliteStore
@@ -91,6 +94,8 @@ class Outside:
     clock: Clock
     term: Callable[[], int] = lambda: 0  # of this controller, where several stand by
     tell: Callable[[str], Awaitable[None]] = nobody  # people, of what an earlier controller's command did late
+    contacts: Contacts = field(default_factory=Contacts)  # with the hosts
+    permit: Callable[[], None] = lambda: None  # raises when this process must not write
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,8 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
     runner = _runner(settings, lambda: mandate_of(settings, leadership))
     if leadership is not None:
         runner = leadership.gated(runner)
+    contacts = Contacts()
+    runner = HeardRunner(runner, contacts)
     timing = GlusterSettings(**settings.gluster.model_dump())
     return Outside(
         store=store_of(settings, leadership),
@@ -121,6 +128,8 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
         clock=clock,
         term=leadership.term if leadership is not None else lambda: settings.hosts.term,
         tell=leadership.tell if leadership is not None else nobody,
+        contacts=contacts,
+        permit=leadership.permit if leadership is not None else lambda: None,
     )
 
 
@@ -249,6 +258,9 @@ async def _take_charge(
             return False
     await open_core(core, stack, settings)
     _keep_groups(settings, stack)
+    if isinstance(core.outside.store, KubeStore):
+        api = api_of(settings, stack)
+        keep_resources(core, core.outside.store, api, _events(api, settings), stack)
     stack.callback(metrics.watch(core.outside.store, core.operations, lambda: core.succession.late))
     return True
 
@@ -283,6 +295,18 @@ def _keep_groups(settings: Settings, stack: AsyncExitStack) -> None:
         api = api_of(settings, stack)
         keeper = GroupKeeper(api, _events(api, settings), settings.driver_name)
         stack.push_async_callback(_ended, asyncio.create_task(keeper.run(), name="groups"))
+
+
+def keep_resources(core: Core, store: KubeStore, api: Api, events: Events, stack: AsyncExitStack) -> None:
+    """Take up what people write, and tell them of the records, until the stack ends it."""
+    outside = core.outside
+    status = StatusWriter(api, store, events, contacts=outside.contacts, clock=outside.clock, permit=outside.permit)
+    keeper = ManifestKeeper(api, store, core.topology, status, events, clock=outside.clock, permit=outside.permit)
+    store.listen(status.heed)
+    store.listen(keeper.heed)
+    outside.contacts.listen(status.heed_contact)
+    for name, work in (("status", status.run()), ("manifests", keeper.run())):
+        stack.push_async_callback(_ended, asyncio.create_task(work, name=name))
 
 
 def api_of(settings: Settings, stack: AsyncExitStack) -> KubernetesApi:

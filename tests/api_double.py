@@ -11,6 +11,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from csi.kubernetes.api import Answer, ApiUnreachable, Body, WatchRefused
@@ -109,7 +110,7 @@ class ApiDouble:
             case "GET":
                 return 200, present
             case "PATCH":
-                return self._patch(target, copy.deepcopy(present), body)
+                return self._patch(target, copy.deepcopy(present), body, of_status=target != path)
             case "DELETE":
                 return self._delete(target, copy.deepcopy(present), body or {})
         return 405, {"message": f"{method} is not for {path}"}
@@ -117,11 +118,12 @@ class ApiDouble:
     def _create(self, path: str, body: Document) -> tuple[int, Document]:
         if self.server.present(path) is not None:
             return 409, {"message": f"{path} already exists", "reason": "AlreadyExists"}
-        body["metadata"] |= {"uid": str(uuid.uuid4()), "generation": 1}
+        made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        body["metadata"] |= {"uid": str(uuid.uuid4()), "generation": 1, "creationTimestamp": made}
         body.pop("status", None)
         return 201, self.server.store(path, "ADDED", body)
 
-    def _patch(self, path: str, present: Document, patch: list[Document]) -> tuple[int, Document]:
+    def _patch(self, path: str, present: Document, patch: list[Document], *, of_status: bool) -> tuple[int, Document]:
         before = copy.deepcopy(present)
         for step in patch:
             if step["path"] == "/metadata/resourceVersion":
@@ -133,16 +135,34 @@ class ApiDouble:
                 for word in way:
                     inner = inner[word]
                 inner[last] = step["value"]
+        kept = {name: value for name, value in before.items() if (name == "status") is not of_status}
+        changed = {name: value for name, value in present.items() if (name == "status") is of_status}
+        present = kept | changed
+        if of_status:
+            present["metadata"] = before["metadata"]
         if present == before:
+            return 200, present
+        if present.get("spec") != before.get("spec"):
+            present["metadata"] = {**present["metadata"], "generation": before["metadata"]["generation"] + 1}
+        metadata = present["metadata"]
+        if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
+            self.server.store(path, "DELETED", copy.deepcopy(present))
             return 200, present
         return 200, self.server.store(path, "MODIFIED", present)
 
     def _delete(self, path: str, present: Document, options: Document) -> tuple[int, Document]:
+        metadata = present["metadata"]
         wanted = options.get("preconditions", {}).get("resourceVersion")
-        if wanted not in (None, present["metadata"]["resourceVersion"]):
+        if wanted not in (None, metadata["resourceVersion"]):
             return 409, {"message": "the precondition does not hold", "reason": "Conflict"}
-        self.server.store(path, "DELETED", present)
-        return 200, {"kind": "Status", "status": "Success"}
+        if not metadata.get("finalizers"):
+            self.server.store(path, "DELETED", present)
+            return 200, {"kind": "Status", "status": "Success"}
+        if "deletionTimestamp" in metadata:
+            return 200, present
+        metadata["deletionTimestamp"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        metadata["generation"] += 1
+        return 200, self.server.store(path, "MODIFIED", present)
 
     def _list(self, path: str, query: Mapping[str, str]) -> tuple[int, Document]:
         start, revision = 0, int(query.get("resourceVersion", self.server.revision))

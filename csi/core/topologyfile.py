@@ -22,6 +22,7 @@ from csi.core.errors import InvalidRequest
 
 _LARGEST_FILE = 16 << 20
 _MOST_SHOWN = 20
+LAST_ZONE = 65535
 
 _HOST = re.compile(
     r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(?:\.[A-Za-z0-9][A-Za-z0-9-]{0,62})*"
@@ -112,7 +113,7 @@ class _Reader:
         node = self._object(entry.get("node"), f"{at}.node", {"hostnames", "zone", "tags"}, entry)
         names = self._object(node.get("hostnames"), f"{at}.node.hostnames", {"manage", "storage"}, node)
         return NodeEntry(
-            manage=self._name(names, "manage", f"{at}.node.hostnames", _is_target, self._manages),
+            manage=self._name(names, "manage", f"{at}.node.hostnames", is_target, self._manages),
             storage=self._name(names, "storage", f"{at}.node.hostnames", is_host, self._storages),
             zone=self._zone(node, f"{at}.node"),
             tags=self._tags(node, f"{at}.node"),
@@ -121,10 +122,10 @@ class _Reader:
 
     def _zone(self, node: Mapping[str, Any], at: str) -> int:
         found = node.get("zone")
-        if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= 65535:
+        if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= LAST_ZONE:
             return found
         if node is not _NOTHING:
-            self._problem(f"{at}.zone", found, "a number from 1 to 65535")
+            self._problem(f"{at}.zone", found, f"a number from 1 to {LAST_ZONE}")
         return 0
 
     def _devices(self, devices: Sequence[object], at: str) -> Iterator[DeviceEntry]:
@@ -132,7 +133,7 @@ class _Reader:
         for i, plain in enumerate(devices):
             entry = {"name": plain} if isinstance(plain, str) else self._object(plain, f"{at}[{i}]", _DEVICE_KEYS)
             path = entry.get("name")
-            if not isinstance(path, str) or not _is_device(path):
+            if not isinstance(path, str) or not is_device(path):
                 self._problem(
                     f"{at}[{i}]",
                     path,
@@ -201,7 +202,8 @@ class _Reader:
         self.problems.append(f"{at}: {shown[:60]} where there should be {allowed}")
 
 
-def _is_device(path: str) -> bool:
+def is_device(path: str) -> bool:
+    """What a device may be named."""
     # normpath leaves two leading slashes alone, since POSIX does.
     return _DEVICE.fullmatch(path) is not None and posixpath.normpath(path) == path and not path.startswith("//")
 
@@ -213,7 +215,7 @@ def is_host(text: str) -> bool:
     return _HOST.fullmatch(text) is not None or _is_v6(text)
 
 
-def _is_target(text: str) -> bool:
+def is_target(text: str) -> bool:
     """A host, perhaps with a port: ``name:port``, ``[v6]:port``."""
     if text.startswith("["):
         address, _, rest = text[1:].partition("]")

@@ -1,4 +1,4 @@
-"""Clusters, hosts and devices: loaded from a topology file, as often as one likes.
+"""Clusters, hosts and devices: added one by one, or loaded from a topology file as often as one likes; removed.
 
 Loading is declarative and additive: what the file names and the records lack is added, tags and zones are brought
 up to date, nothing is ever removed. Each host is reached, its glusterd asked, its peers probed; each device is checked
@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from csi.core import naming
 from csi.core.errors import DriverError, InvalidRequest
 from csi.core.inventory import Inventory
-from csi.core.model import Backend, Cluster, ClusterId, Device, Host, Record
+from csi.core.model import Availability, Backend, Cluster, ClusterId, Device, Host, Record
 from csi.core.topologyfile import ClusterEntry, DeviceEntry, NodeEntry, TopologyFile
-from csi.ports import BrickBackend, Gluster, Put, Store
+from csi.ports import BrickBackend, Gluster, Put, Remove, Store
 from csi.service.adoption import Adoption
 
 
@@ -50,6 +50,60 @@ class Topology:
             for entry in file.clusters:
                 async for progress in self._load_cluster(entry):
                     yield progress
+
+    # --- one by one: whoever calls has seen to it that there is no such record yet -------------------
+
+    async def add_cluster(self, cluster: Cluster) -> None:
+        """Raises: StaleState if it is recorded by now."""
+        await self._put(cluster)
+
+    async def add_host(self, host: Host) -> None:
+        """Reach it, ask its glusterd, bring it into the pool of its cluster, record it.
+
+        Raises: StaleState if it is recorded by now or its cluster has gone, and the errors of hosts and glusterd.
+        """
+        await self._gluster.peers(host)  # is it there, and does its glusterd answer?
+        # One after the other: of two that are first in their cluster, neither would be probed from the other.
+        async with self._loading:
+            await self._join(host)
+
+    async def add_device(self, device: Device) -> None:
+        """Check it, measure it, claim it, record it. ``total`` 0: all that it has.
+
+        Raises: InvalidRequest, InUse if it is another's, StaleState, and the errors of hosts.
+        """
+        host = self._inventory.hosts[device.host_id]
+        if (backend := self._backends.get(device.backend)) is None:
+            known = ", ".join(sorted(self._backends))
+            raise InvalidRequest("backend", device.backend.value, f"one that this release has: {known}")
+        facts = await backend.check(host, device.path)
+        if device.total > facts.total:
+            raise InvalidRequest(
+                "total", device.total, f"{host.manage}:{device.path} has {facts.total} bytes for bricks"
+            )
+        measured = replace(device, backend=facts.backend, total=device.total or facts.total)
+        await backend.claim(host, measured, self._instance)
+        await self._put(measured)
+
+    async def close_off(self, record: Host | Device) -> None:
+        """No new brick goes there from now on."""
+        if record.state is Availability.ONLINE:
+            await self._put(replace(record, state=Availability.OFFLINE))
+
+    async def remove(self, record: Cluster | Host | Device) -> None:
+        """Forget it. Nothing is done on any host: the mark of a device and the peers of a pool stay as they are.
+
+        Raises: InUse while another record refers to it.
+        """
+        await self._store.commit([Remove(record)])
+
+    async def adopt(self, cluster: ClusterId) -> AsyncIterator[Progress]:
+        """Volumes that the hosts of the cluster hold and the records lost."""
+        async with self._loading:
+            async for progress in self._adopt(cluster):
+                yield progress
+
+    # --- from a file ----------------------------------------------------------------------------------
 
     @property
     def _inventory(self) -> Inventory:
@@ -115,11 +169,14 @@ class Topology:
             await self._put(changed)
             return self._inventory.hosts[host_id], f"Updated node {node.manage} on cluster {cluster}"
         await self._gluster.peers(host)  # is it there, and does its glusterd answer?
-        others = [self._inventory.hosts[other] for other in self._inventory.hosts_of.get(cluster, ())]
-        if others:
-            await self._gluster.probe(others[0], node.storage)
-        await self._put(host)
+        await self._join(host)
         return self._inventory.hosts[host_id], f"Creating node {node.manage} ... ID: {host_id}"
+
+    async def _join(self, host: Host) -> None:
+        others = [self._inventory.hosts[other] for other in self._inventory.hosts_of.get(host.cluster_id, ())]
+        if others:
+            await self._gluster.probe(others[0], host.storage)
+        await self._put(host)
 
     async def _load_device(self, host: Host, entry: DeviceEntry) -> Progress:
         device_id = naming.device_id(host.id, entry.path)
@@ -127,7 +184,8 @@ class Topology:
         name = f"device {host.manage}:{entry.path}"
         try:
             if known is None:
-                await self._add_device(host, entry)
+                # Only directories can be devices yet; the backend says so of anything else.
+                await self.add_device(Device(device_id, host.id, entry.path, Backend.FILE, 0, tags=entry.tags))
                 return Progress(f"Adding {name} ... OK")
             if known.tags != entry.tags:
                 await self._put(replace(known, tags=entry.tags))
@@ -135,21 +193,6 @@ class Topology:
         except DriverError as error:
             return Progress(f"Adding {name} ... {error}", failed=True)
         return Progress(f"Found {name}")
-
-    async def _add_device(self, host: Host, entry: DeviceEntry) -> None:
-        # Only directories can be devices yet; the backend says so of anything else.
-        backend = self._backends[Backend.FILE]
-        facts = await backend.check(host, entry.path)
-        device = Device(
-            id=naming.device_id(host.id, entry.path),
-            host_id=host.id,
-            path=entry.path,
-            backend=facts.backend,
-            total=facts.total,
-            tags=entry.tags,
-        )
-        await backend.claim(host, device, self._instance)
-        await self._put(device)
 
     async def _adopt(self, cluster: ClusterId) -> AsyncIterator[Progress]:
         """Volumes that the hosts hold and the records lost."""

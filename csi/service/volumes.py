@@ -197,7 +197,7 @@ class Volumes:
         if best is not None:
             return best[1], best[2]
         if not refusals:
-            raise NoSpace(size, 0, "the topology has no cluster: load one with `gluster-csi topology load`", ())
+            raise NoSpace(size, 0, "there is no cluster: apply a GlusterCluster, or load a topology file", ())
         nearest = max(refusals, key=lambda refusal: refusal.largest)
         if absent:
             names = ", ".join(host.manage for host in absent)

@@ -113,6 +113,74 @@ async def test_a_status_is_written_apart(api: Api) -> None:
     assert (status, revision(again)) == (200, revision(changed))
 
 
+HELD = "example.org/held"
+
+
+def finalizers(*names: str) -> list[Document]:
+    return [{"op": "add", "path": "/metadata/finalizers", "value": list(names)}]
+
+
+async def test_the_generation_counts_what_is_asked_for(api: Api) -> None:
+    path = path_of(resting(1))
+    await create(api, resting(1))
+    steps: list[tuple[str, list[Document], int]] = [
+        (path, [{"op": "add", "path": "/spec/until", "value": 2.5}], 2),
+        (f"{path}/status", [{"op": "add", "path": "/status", "value": {"phase": "yes"}}], 2),
+        (path, [{"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}], 2),
+        (path, finalizers(HELD), 2),
+    ]
+    for where, patch, generation in steps:
+        status, changed = await act(api, "PATCH", where, patch)
+        assert (status, changed["metadata"]["generation"]) == (200, generation)
+    _, marked = await act(api, "DELETE", path, {})
+    assert marked["metadata"]["generation"] == 3
+    await act(api, "PATCH", path, finalizers())
+
+
+async def test_a_status_and_the_rest_are_written_apart(api: Api) -> None:
+    path = path_of(resting(1))
+    made = await create(api, resting(1))
+    both = [
+        {"op": "add", "path": "/status", "value": {"phase": "yes"}},
+        {"op": "add", "path": "/spec/until", "value": 2.5},
+    ]
+    _, changed = await act(api, "PATCH", f"{path}/status", both)
+    assert (changed["spec"], changed["status"]) == (made["spec"], {"phase": "yes"})
+    both[0]["value"] = {"phase": "no"}
+    _, changed = await act(api, "PATCH", path, both)
+    assert (changed["spec"]["until"], changed["status"]) == (2.5, {"phase": "yes"})
+
+
+async def test_a_finalizer_holds_what_is_deleted(api: Api) -> None:
+    made = await create(api, resting(1))
+    path = path_of(resting(1))
+    _, held = await act(api, "PATCH", path, finalizers(HELD, "example.org/other"))
+    on = {"preconditions": {"resourceVersion": held["metadata"]["resourceVersion"]}}
+    status, marked = await act(api, "DELETE", path, on)
+    assert (status, bool(marked["metadata"]["deletionTimestamp"])) == (200, True)
+    assert revision(marked) > revision(held)
+    status, again = await act(api, "DELETE", path, {})
+    assert (status, revision(again)) == (200, revision(marked))
+    status, left = await act(api, "PATCH", path, finalizers("example.org/other"))
+    assert (status, left["metadata"]["finalizers"]) == (200, ["example.org/other"])
+    seen: list[tuple[str, int]] = []
+
+    async def follow() -> None:
+        async for line in api.watch(PATH, {"resourceVersion": str(revision(made)), "allowWatchBookmarks": "true"}):
+            event = json.loads(line)
+            if event["type"] != "BOOKMARK":
+                seen.append((event["type"], revision(event["object"])))
+            if event["type"] == "DELETED":
+                return
+
+    assert (await act(api, "PATCH", path, finalizers()))[0] == 200
+    assert (await act(api, "GET", path))[0] == 404
+    async with asyncio.timeout(10):
+        await follow()
+    assert [kind for kind, _ in seen] == ["MODIFIED"] * 3 + ["DELETED"]
+    assert seen[-1][1] > seen[-2][1] == revision(left)
+
+
 async def test_a_list_is_of_one_moment_in_pages(api: Api) -> None:
     made = [await create(api, resting(number)) for number in range(1, 6)]
     moment = revision(made[-1])

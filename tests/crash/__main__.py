@@ -5,17 +5,20 @@ First over simulated hosts, at every command and commit; then with ``kill -9`` o
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 
 from csi import log
-from tests.crash import real, simulated
+from tests.crash import manifests, real, simulated
 
 
 def main() -> int:
     log.configure("critical", "text")
     failed = passed = 0
-    for suite in (simulated.run, real.run):
+    # A crash ends tasks that nobody waits for.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    for suite in (simulated.run, manifests.run, real.run):
         for name, points, problems in suite():
             for problem in problems[:20]:
                 print(f"  {problem}")

@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from csi.core import naming
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.world import Latency, World
 from csi.kubernetes.api import KubernetesApi
@@ -21,6 +22,7 @@ from csi.store.kube import snapshot
 from tests.crash.traces import difference, traces
 from tests.custom_resources import wipe
 from tests.driver import GIB, patiently
+from tests.keeping import KubectlHand, condition, manifest, until
 from tests.standby.controllers import LEASE, Controller
 from tests.standby.shared_hosts import SharedHosts
 
@@ -36,7 +38,7 @@ class Two:
         self.world.glusterd = SimulatedGlusterd(self.world)
         nodes = []
         for number in range(1, 4):
-            self.world.add(f"h{number}", f"10.0.0.{number}", devices=("/srv/d0",), size=100 * GIB)
+            self.world.add(f"h{number}", f"10.0.0.{number}", devices=("/srv/d0", "/srv/d1"), size=100 * GIB)
             names = {"manage": [f"h{number}"], "storage": [f"10.0.0.{number}"]}
             nodes.append({"node": {"hostnames": names, "zone": number}, "devices": ["/srv/d0"]})
         topology = directory / "topology.json"
@@ -131,6 +133,31 @@ async def test_a_creation_survives_its_leader(two: Two, harm: str, calls: int) -
     assert await two.operations() == 0
     await asyncio.to_thread(delete, two.standby, volume)
     assert difference(empty, traces(two.world)) == []
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_what_a_person_applies_is_taken_up_by_the_next_leader(two: Two, calls: int) -> None:
+    hand, host = KubectlHand(two.kubeconfig), naming.host_id("h1")
+    before = two.hosts.sent
+    assert await hand.apply(manifest("GlusterDevice", "second", host=host, path="/srv/d1")) == ""
+    async with asyncio.timeout(30):
+        while two.hosts.sent < before + calls:
+            await asyncio.sleep(0.001)
+    two.leader.send(signal.SIGKILL)
+    await two.standby.becomes(True)
+
+    async def accepted() -> bool:
+        return condition(await hand.look("GlusterDevice", "second"), "Accepted").get("status") == "True"
+
+    await until(accepted, 60)
+    volume = await asyncio.to_thread(create, two.standby)
+    await hand.delete("GlusterDevice", "second")
+    await asyncio.to_thread(delete, two.standby, volume)
+
+    async def gone() -> bool:
+        return await hand.look("GlusterDevice", "second") is None
+
+    await until(gone, 60)
 
 
 async def test_a_leader_that_is_told_to_stop_hands_over_at_once(two: Two) -> None:

@@ -66,16 +66,19 @@ def _column(column: Any) -> Document:
 
 
 def _whole(kind: Kind) -> Document:
+    spec, required = _spec(kind), {"required": ["spec"]}
+    if kind.by_people and "required" not in spec:
+        spec["default"], required = {}, {}  # rules hold, and fields can be added, where a person wrote none
     return {
         "type": "object",
         "description": _told(kind.record),
-        "required": ["spec"],
+        **required,
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": _spec(kind),
-            "status": _STATUS,
+            "spec": spec,
+            "status": _status(kind),
         },
     }
 
@@ -85,7 +88,14 @@ def _spec(kind: Kind) -> Document:
     schema["properties"] = {
         "schema": {"type": "integer", "format": "int32", "minimum": 1, "description": "Of this document's format."},
         **schema["properties"],
+        **{name: {"type": "string", "maxLength": 253, "description": text} for name, text in kind.said.items()},
     }
+    measured = {spelled(name) for name in kind.measured}
+    required = [name for name in schema.pop("required", []) if name not in measured]
+    if required:
+        schema["required"] = required
+    if kind.by_people:
+        schema["properties"]["id"]["description"] = "Of the record; it follows from what the resource says."
     schema["properties"]["version"] |= {
         "minimum": 1,
         "description": "Counted by the controller at each change. Leave it out of what you apply.",
@@ -152,12 +162,21 @@ def _told(kind: Any) -> str:
     return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split()).replace("``", "")
 
 
+def _status(kind: Kind) -> Document:
+    figures = {
+        figure.name: {"type": "integer", "format": "int64", "description": figure.text} for figure in kind.figures
+    }
+    return {**_STATUS, "properties": {**_STATUS["properties"], **figures}}
+
+
 _STATUS: Document = {
     "type": "object",
+    # Always written whole, by one: the server's notes on who set which field would be as large as the status.
+    "x-kubernetes-map-type": "atomic",
     "description": "What the controller tells people. Nothing is ever read from it.",
     "properties": {
-        "phase": {"type": "string"},
-        "message": {"type": "string"},
+        "phase": {"type": "string", "description": "The whole in one word."},
+        "message": {"type": "string", "description": "What to know, or to do, in one sentence."},
         "conditions": {
             "type": "array",
             "x-kubernetes-list-type": "map",

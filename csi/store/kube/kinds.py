@@ -17,6 +17,9 @@ ROOT = f"/apis/{GROUP}/{VERSION}"
 # The version of the documents in ``spec``: counted up when an older program could not read them.
 SCHEMA = 1
 
+# On every record of a kind that people write: a deletion waits until the store has let the record go.
+FINALIZER = f"{GROUP}/record"
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -37,6 +40,14 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """A number in the ``status``."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     record: type[Record]
     table: str  # of the inventory
@@ -45,9 +56,14 @@ class Kind:
     short: str
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
-    # Written by people too, field by field. All others are one piece, which keeps the server's notes on who set
-    # which field, and so every read of them, small.
+    # Written by people too, field by field, under names of their choice. All others are one piece, which keeps the
+    # server's notes on who set which field, and so every read of them, small.
     by_people: bool = False
+    # Fields of the record that a person need not say; a resource that has become a record has them.
+    measured: tuple[str, ...] = ()
+    # What people say in place of a measured field, and its text. The record has no such field.
+    said: dict[str, str] = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
     texts: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -59,11 +75,71 @@ def _fixed(*names: str) -> tuple[Rule, ...]:
     return tuple(Rule(f"self.{name} == oldSelf.{name}", f"{name} cannot be changed") for name in names)
 
 
+def _fixed_once_recorded(*names: str) -> tuple[Rule, ...]:
+    """What a person wrote may be corrected until it has become a record."""
+    return tuple(
+        Rule(
+            f"!has(oldSelf.version) || (has(self.{name}) ? has(oldSelf.{name}) && self.{name} == oldSelf.{name} "
+            f": !has(oldSelf.{name}))",
+            f"{name} cannot be changed: delete this, and apply another one",
+        )
+        for name in names
+    )
+
+
+def _said_once(name: str) -> Rule:
+    """What was said of a record may be said later, or left out; it may not be said otherwise."""
+    return Rule(
+        f"!has(oldSelf.version) || !has(oldSelf.{name}) || !has(self.{name}) || self.{name} == oldSelf.{name}",
+        f"{name} cannot be changed: delete this, and apply another one",
+    )
+
+
+def _whole(*names: str) -> tuple[Rule, ...]:
+    """``version`` makes a record of a resource. It has all its fields then, and stays one."""
+    present = " && ".join(f"has(self.{name})" for name in names)
+    return (
+        Rule(
+            f"!has(self.version) || ({present})",
+            f"version is counted by the controller, and a record has {', '.join(names)}: leave version out",
+        ),
+        Rule(
+            "!has(oldSelf.version) || has(self.version)",
+            "this would take away what the controller has added (version and more): use kubectl apply, patch or edit, "
+            "not replace",
+        ),
+    )
+
+
 _AGE = Column("Age", ".metadata.creationTimestamp", "date")
+_STATUS = Column("Status", ".status.phase")
+_MESSAGE = Column("Message", ".status.message", wide=True)
 
 # In this order, referred ones before those that refer to them.
 KINDS: tuple[Kind, ...] = (
-    Kind(Cluster, "clusters", "GlusterCluster", "glusterclusters", "gcluster", (_AGE,), by_people=True),
+    Kind(
+        Cluster,
+        "clusters",
+        "GlusterCluster",
+        "glusterclusters",
+        "gcluster",
+        (
+            Column("Hosts", ".status.hosts", "integer"),
+            Column("Devices", ".status.devices", "integer"),
+            Column("Free", ".status.freeBytes", "integer"),
+            _STATUS,
+            _MESSAGE,
+            _AGE,
+        ),
+        rules=(*_whole("id"), *_fixed_once_recorded("id")),
+        by_people=True,
+        measured=("id",),
+        figures=(
+            Figure("hosts", "Hosts of the cluster."),
+            Figure("devices", "Devices on them."),
+            Figure("freeBytes", "Bytes that new bricks may take on devices that are online."),
+        ),
+    ),
     Kind(
         Host,
         "hosts",
@@ -75,12 +151,23 @@ KINDS: tuple[Kind, ...] = (
             Column("Storage", ".spec.storage"),
             Column("Zone", ".spec.zone", "integer"),
             Column("State", ".spec.state"),
+            _STATUS,
             Column("Cluster", ".spec.clusterId", wide=True),
+            _MESSAGE,
             _AGE,
         ),
-        rules=_fixed("manage", "storage"),
+        rules=(
+            *_whole("id", "clusterId"),
+            *_fixed_once_recorded("id", "clusterId", "manage", "storage"),
+            _said_once("cluster"),
+        ),
         by_people=True,
+        measured=("id", "cluster_id"),
+        said={
+            "cluster": "The GlusterCluster that the host is in: its name, or its id. Not needed if there is one only."
+        },
         texts={
+            "cluster_id": "The id of the cluster.",
             "manage": "Where commands go: a name or an address, with :PORT if it is not the usual one.",
             "storage": "The address that bricks are named by, as glusterd's peers know the host.",
             "zone": "The failure domain of the host.",
@@ -98,15 +185,34 @@ KINDS: tuple[Kind, ...] = (
             Column("Path", ".spec.path"),
             Column("Backend", ".spec.backend"),
             Column("Bytes", ".spec.total", "integer"),
+            Column("Free", ".status.freeBytes", "integer"),
             Column("State", ".spec.state"),
-            Column("HostId", ".spec.hostId"),
+            _STATUS,
+            Column("Host", ".spec.host"),
+            Column("HostId", ".spec.hostId", wide=True),
+            _MESSAGE,
             _AGE,
         ),
-        rules=_fixed("hostId", "path", "backend"),
+        rules=(
+            Rule(
+                "has(self.host) || has(self.hostId)", "host is missing: the name of the GlusterHost that has the device"
+            ),
+            *_whole("id", "hostId", "backend", "total"),
+            *_fixed_once_recorded("id", "hostId", "path", "backend"),
+            _said_once("host"),
+        ),
         by_people=True,
+        measured=("id", "host_id", "backend", "total"),
+        said={"host": "The GlusterHost that has the device: its name, or its id."},
+        figures=(
+            Figure("usedBytes", "Bytes that bricks, and bricks that are being made, take of the device."),
+            Figure("freeBytes", "Bytes that new bricks may take."),
+        ),
         texts={
+            "host_id": "The id of the host.",
             "path": "The directory, or the disk, that bricks are made on.",
-            "total": "Bytes that bricks may use of it.",
+            "backend": "How bricks are made; found out if it is left out.",
+            "total": "Bytes that bricks may use of it; measured if it is left out.",
             "state": "Whether new bricks may go there.",
             "tags": "What classes can ask for with deviceTag; over those of the host.",
         },
@@ -124,6 +230,7 @@ KINDS: tuple[Kind, ...] = (
             Column("Gid", ".spec.gid", "integer"),
             Column("Gluster", ".spec.glusterName", wide=True),
             Column("Cluster", ".spec.clusterId", wide=True),
+            _MESSAGE,
             _AGE,
         ),
         rules=(
@@ -152,6 +259,7 @@ KINDS: tuple[Kind, ...] = (
             Column("Volume", ".spec.volume.name"),
             Column("Direction", ".spec.direction"),
             Column("Attempts", ".spec.attempts", "integer"),
+            _STATUS,
             Column("Error", ".spec.error", wide=True),
             _AGE,
         ),
@@ -188,6 +296,7 @@ def kind_of(record: Record) -> Kind:
 
 
 def path_of(record: Record) -> str:
+    """Of a record whose resource has its id as name: all but those that people named (``names.py``)."""
     return f"{kind_of(record).path}/{record.id}"
 
 

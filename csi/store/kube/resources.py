@@ -1,8 +1,8 @@
 """Records as custom resources, and back.
 
 ``spec`` is the record's document with its fields in the API's spelling (``clusterId``), those without a value left out,
-plus ``schema``, the version of this format. The name of a resource is the id of its record. Reading is as strict and as
-lenient as for every other document of ours (``core/documents.py``).
+plus ``schema``, the version of this format. The name of a resource is the id of its record, but for those that people
+named (``names.py``). Reading is as strict and as lenient as for every other document of ours (``core/documents.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 import msgspec
 
 from csi.core.model import Record
-from csi.store.kube.kinds import API_VERSION, SCHEMA, Kind, kind_of
+from csi.store.kube.kinds import API_VERSION, FINALIZER, SCHEMA, Kind, kind_of
 
 Document = dict[str, Any]
 
@@ -29,6 +29,10 @@ class Metadata(msgspec.Struct):
     name: str
     resourceVersion: str = ""  # noqa: N815 - here and below the name is the API's
     uid: str = ""
+    generation: int = 0  # of what was asked for: status, labels and finalizers do not count, a deletion does
+    creationTimestamp: str = ""  # noqa: N815
+    deletionTimestamp: str = ""  # noqa: N815
+    finalizers: list[str] = []
 
 
 class Resource(msgspec.Struct):
@@ -41,6 +45,11 @@ class Resource(msgspec.Struct):
     def revision(self) -> int:
         """The resource version as a number; the API server promises that they can be compared."""
         return int(self.metadata.resourceVersion or 0)
+
+    @property
+    def is_let_go(self) -> bool:
+        """It is being deleted, and the store has let go of it; others may not have yet."""
+        return bool(self.metadata.deletionTimestamp) and FINALIZER not in self.metadata.finalizers
 
 
 class ListMetadata(msgspec.Struct):
@@ -95,23 +104,28 @@ def spec(record: Record) -> Document:
     return {"schema": SCHEMA, **_to_api(plain, _shape(type(record)))}
 
 
-def resource(record: Record) -> Document:
+def resource(record: Record, name: str = "") -> Document:
     """The whole resource, as it is made."""
+    kind = kind_of(record)
+    held = {"finalizers": [FINALIZER]} if kind.by_people else {}
     return {
         "apiVersion": API_VERSION,
-        "kind": kind_of(record).name,
-        "metadata": {"name": record.id},
+        "kind": kind.name,
+        "metadata": {"name": name or record.id, **held},
         "spec": spec(record),
     }
 
 
 def record(kind: Kind, found: Resource, known: Record | None = None) -> Record | None:
-    """The record in a resource; None for one that a person wrote and that is not recorded yet (it has no version).
+    """The record in a resource; None for one that a person wrote and that is not recorded yet (it has no version),
+    and for one that was let go.
 
     ``known``: the same before somebody edited it, perhaps leaving out what people need not say.
 
     Raises: ValueError if it is no such record, or not the one that its name tells; NewerSchema.
     """
+    if kind.by_people and found.is_let_go:
+        return None
     document: bytes = found.spec
     try:
         if known is not None:
@@ -126,7 +140,7 @@ def record(kind: Kind, found: Resource, known: Record | None = None) -> Record |
         decoded: Record = msgspec.convert(spelt, kind.record, from_attributes=True)
     except msgspec.MsgspecError as error:
         raise ValueError(f"not a valid {kind.name}: {error}") from error
-    if decoded.id != found.metadata.name:
+    if decoded.id != found.metadata.name and not kind.by_people:
         raise ValueError(f"its name is {found.metadata.name!r}, the id in its spec {decoded.id!r}")
     return decoded
 

@@ -41,6 +41,7 @@ class _Volume(msgspec.Struct):
 class _HostSpec(msgspec.Struct):
     storage: str = ""
     clusterId: str = ""  # noqa: N815
+    version: int = 0  # 0: a person wrote it, and it is no record yet
 
 
 class _Host(msgspec.Struct):
@@ -82,5 +83,6 @@ class KubeServerLists:
             _log.warning("present servers are not told", volume=volume_id, error=refused.reason)
             return
         cluster = _VOLUMES.decode(volume.body).spec.clusterId
-        found = [host.spec.storage for host in _HOSTS.decode(hosts.body).items if host.spec.clusterId == cluster]
+        specs = [host.spec for host in _HOSTS.decode(hosts.body).items]
+        found = [spec.storage for spec in specs if spec.version and spec.clusterId == cluster]
         await self._memory.note(volume_id, cluster, found)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import msgspec
+import structlog
 
 from csi.core.errors import StateUnusable
 from csi.core.inventory import Inventory
@@ -19,8 +20,9 @@ from csi.kubernetes.api import Answer, Api, ApiUnreachable
 from csi.store.guard import held_bricks
 from csi.store.kube import resources
 from csi.store.kube.kinds import GROUP, KINDS, Kind
+from csi.store.kube.names import Key, Names
 
-Key = tuple[type[Record], str]
+_log = structlog.get_logger(__name__)
 
 _PAGE = 500
 _PAGES = msgspec.json.Decoder(resources.Page)
@@ -38,6 +40,7 @@ class Snapshot:
     revision: int
     records: list[Record] = field(default_factory=list)
     revisions: dict[Key, int] = field(default_factory=dict)
+    names: Names = field(default_factory=Names)
 
 
 class Passing(Exception):
@@ -61,17 +64,37 @@ async def _load(api: Api) -> Snapshot:
     first = _page(await api.request("GET", KINDS[0].path, {"limit": "1"}), KINDS[0])
     snapshot = Snapshot(int(first.metadata.resourceVersion))
     for kind in KINDS:
+        if kind.by_people:
+            await _load_named(api, kind, snapshot)
+            continue
         async for found in listed(api, kind, snapshot.revision):
-            try:
-                record = resources.record(kind, found)
-            except ValueError as error:
-                raise StateUnusable(
-                    f"{kind.name}/{found.metadata.name} cannot be read ({error}): {_RESTORE}"
-                ) from error
-            if record is not None:
+            if (record := _read(kind, found)) is not None:
                 snapshot.records.append(record)
                 snapshot.revisions[type(record), record.id] = found.revision
     return snapshot
+
+
+async def _load_named(api: Api, kind: Kind, snapshot: Snapshot) -> None:
+    """Those that people name: of two that claim to be the same record, the older one is it."""
+    found = [resource async for resource in listed(api, kind, snapshot.revision)]
+    for resource in sorted(found, key=lambda r: (r.metadata.creationTimestamp, r.metadata.uid)):
+        if (record := _read(kind, resource)) is None:
+            continue
+        key = (type(record), record.id)
+        if key in snapshot.revisions:
+            others, name = snapshot.names.of(key), resource.metadata.name
+            _log.error("passed over, another one is the same record", resource=f"{kind.name}/{name}", other=others)
+            continue
+        snapshot.records.append(record)
+        snapshot.revisions[key] = resource.revision
+        snapshot.names.learn(key, resource.metadata.name)
+
+
+def _read(kind: Kind, found: resources.Resource) -> Record | None:
+    try:
+        return resources.record(kind, found)
+    except ValueError as error:
+        raise StateUnusable(f"{kind.name}/{found.metadata.name} cannot be read ({error}): {_RESTORE}") from error
 
 
 async def listed(api: Api, kind: Kind, revision: int) -> AsyncIterator[resources.Resource]:

@@ -10,7 +10,10 @@ What can go wrong, and what is done
                                  is told after ``patience`` seconds. Others are refused meanwhile, with nothing written
     a lost answer                the write is sent again; the resource tells who came first (``writing.py``)
     somebody edits a resource    the memory follows; a commit on the older version is stale, as after any other change
-    somebody changes a resource between two writes of one commit, or removes one that is still referred to
+    somebody deletes a resource  a finalizer keeps clusters, hosts and devices until their records are removed
+                                 (``csi/manifests``)
+    ... and its finalizer        if others refer to it, it is written again; else the memory follows
+    somebody changes a resource between two writes of one commit
                                  no commit passes until a restart has read and repaired the state
 """
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import structlog
@@ -29,17 +33,21 @@ from csi.kubernetes.api import Api
 from csi.ports import Change, Put
 from csi.store import guard
 from csi.store.kube import resources, snapshot
-from csi.store.kube.kinds import KINDS, Kind, kind_of, shown
-from csi.store.kube.snapshot import Key
+from csi.store.kube.kinds import BY_RECORD, KINDS, Kind, kind_of, shown
+from csi.store.kube.names import Key, Names, Request
 from csi.store.kube.watching import Seen, Watch
-from csi.store.kube.writes import Verb, in_order, repairs
-from csi.store.kube.writing import Foreign, Writer
+from csi.store.kube.writes import Verb, Write, in_order, repairs
+from csi.store.kube.writing import Foreign, Target, Writer
 
 _log = structlog.get_logger(__name__)
 
 # A commit that only waits for its turn is refused before its caller is told that the outcome is open.
 _SLACK = 0.5
 _UP = "see to it that the API server is up and reachable"
+
+
+Heed = Callable[[Sequence[Record], Sequence[Record]], None]
+"""Told what was put and what was removed, when the inventory has it. Must be quick, and must not raise."""
 
 
 def _always() -> None:
@@ -62,6 +70,8 @@ class KubeStore:
         # The resource version of each record, and of what we removed until the watch has told of it.
         self._revisions: dict[Key, int] = {}
         self._removed: dict[Key, int] = {}
+        self._names = Names()
+        self._heeding: list[Heed] = []
         self._doubt = ""
         self._running: set[asyncio.Task[Inventory]] = set()
         self._watching: list[asyncio.Task[None]] = []
@@ -73,7 +83,7 @@ class KubeStore:
         found = await snapshot.load(self._api)
         inventory = Inventory.of(found.records)
         snapshot.check(inventory)
-        self._revisions, self._removed, self._doubt = found.revisions, {}, ""
+        self._revisions, self._removed, self._names, self._doubt = found.revisions, {}, found.names, ""
         self._inventory, self._is_open = inventory, True
         for kind in KINDS:
             watch = Watch(self._api, kind, self._heed, self._resync)
@@ -117,6 +127,31 @@ class KubeStore:
         self._is_open = False
         await self._api.close()
 
+    # --- for those who tell people of the records, or take up what people write --------------------
+
+    def listen(self, heed: Heed) -> None:
+        """``heed`` is told of every change from now on."""
+        self._heeding.append(heed)
+
+    def name_of(self, kind: type[Record], record_id: str) -> str:
+        """Of the resource that holds the record."""
+        return self._names.of((kind, record_id))
+
+    def record_in(self, kind: type[Record], name: str) -> Record | None:
+        """The record that the resource of this name holds."""
+        key = self._names.key(kind, name)
+        return self._known(key) if key is not None else None
+
+    def taking_up(self, kind: type[Record], record_id: str, request: Request) -> AbstractContextManager[None]:
+        """As long as it lasts, a commit that puts this new record makes it out of the request."""
+        return self._names.taking_up((kind, record_id), request)
+
+    def revised(self, kind: type[Record], name: str, before: int, after: int) -> None:
+        """The resource got a new version on top of ``before``, its record stayed as it was: the echo is old news."""
+        key = self._names.key(kind, name)
+        if key is not None and self._revisions.get(key) == before:
+            self._revisions[key] = after
+
     # --- commits ------------------------------------------------------------------------------
 
     async def _commit(self, changes: tuple[Change, ...]) -> Inventory:
@@ -141,14 +176,14 @@ class KubeStore:
         step = guard.advance(self.inventory, changes)
         for written, write in enumerate(in_order(step)):
             key = (type(write.record), write.record.id)
-            known = self._revisions.get(key, 0)
+            target = self._target(key, write)
             try:
-                revision = await self._writer.carry_out(write, known)
+                revision = await self._writer.carry_out(write, target)
             except Foreign as foreign:
                 if written:
                     self._doubt = f"{foreign} in the middle of a change"
                     raise StateUnusable(f"state in custom resources: {self._doubt}") from foreign
-                await self._absorb(kind_of(foreign.record), foreign.record.id, foreign.found)
+                await self._absorb(kind_of(foreign.record), target.name, foreign.found)
                 raise StaleState(f"{foreign} since it was read") from foreign
             except BaseException as error:
                 if written or self._writer.in_doubt:
@@ -160,8 +195,20 @@ class KubeStore:
             else:
                 self._revisions[key] = revision
                 self._removed.pop(key, None)
-        self._inventory = step.after
+                self._names.learn(key, target.name)
+        self._moved(step.after, step.puts, step.removes)
         return step.after
+
+    def _target(self, key: Key, write: Write) -> Target:
+        if write.verb is Verb.CREATE:
+            request = self._names.request(key)
+            return Target(request.name, request.revision, request) if request is not None else Target(key[1])
+        return Target(self._names.of(key), self._revisions.get(key, 0))
+
+    def _moved(self, after: Inventory, puts: Sequence[Record], removes: Sequence[Record]) -> None:
+        self._inventory = after
+        for heed in self._heeding:
+            heed(puts, removes)
 
     async def _repair(self) -> None:
         for change in repairs(self.inventory):
@@ -192,36 +239,49 @@ class KubeStore:
     # --- what others change -------------------------------------------------------------------
 
     async def _heed(self, seen: Seen) -> None:
-        key = (seen.kind.record, seen.resource.metadata.name)
-        if self._is_old(key, seen.resource.revision):
+        kind, name = seen.kind, seen.resource.metadata.name
+        key = self._names.key(kind.record, name)
+        if key is None or self._is_old(key, seen.resource.revision):
             return  # most events are the echo of our own writes, and never wait
         async with self._turn:
+            key = self._names.key(kind.record, name)  # it may have become a record meanwhile
+            if key is None:
+                return
             if not self._is_old(key, seen.resource.revision):
-                await self._absorb(seen.kind, key[1], None if seen.gone else seen.resource)
+                await self._absorb(kind, name, None if seen.gone else seen.resource)
             if seen.gone:
-                self._removed.pop(key, None)
+                self._bury(key)
 
     async def _resync(self, kind: Kind, revision: int, found: list[resources.Resource]) -> None:
         """After a gap in the watch: ``found`` is all there was at ``revision``."""
         async with self._turn:
             for resource in found:
-                if not self._is_old((kind.record, resource.metadata.name), resource.revision):
+                key = self._names.key(kind.record, resource.metadata.name)
+                if key is not None and not self._is_old(key, resource.revision):
                     await self._absorb(kind, resource.metadata.name, resource)
             names = {resource.metadata.name for resource in found}
             lost = [key for key, at in self._revisions.items() if key[0] is kind.record and at <= revision]
-            for _, name in lost:
-                if name not in names:
+            for key in lost:
+                if (name := self._names.of(key)) not in names:
                     await self._absorb(kind, name, None)
             for key in [key for key, at in self._removed.items() if key[0] is kind.record and at <= revision]:
-                del self._removed[key]
+                self._bury(key)
+
+    def _bury(self, key: Key) -> None:
+        """The watch has told of the removal; until then its echoes must be known by the name that it had."""
+        self._removed.pop(key, None)
+        if key not in self._revisions and self._known(key) is None:
+            self._names.forget(key)
 
     def _is_old(self, key: Key, revision: int) -> bool:
         return revision <= self._revisions.get(key, self._removed.get(key, 0))
 
     async def _absorb(self, kind: Kind, name: str, found: resources.Resource | None) -> None:
         """Let the memory follow what somebody else did; the turn is held. What makes no sense is left aside."""
-        key: Key = (kind.record, name)
-        known = self._known(kind, name)
+        key = self._names.key(kind.record, name)
+        if key is None:
+            return  # another resource holds that record
+        known = self._known(key)
         try:
             record = resources.record(kind, found, known) if found is not None else None
         except ValueError as error:
@@ -230,8 +290,13 @@ class KubeStore:
         if record is None or found is None:
             self._forget(key, known)
             return
+        if record.id != key[1]:  # new, and under a name of its own
+            key, known = (kind.record, record.id), None
+            if self._known(key) is not None:
+                return
         self._revisions[key] = found.revision
         self._removed.pop(key, None)
+        self._names.learn(key, name)
         if known is not None and replace(record, version=known.version) == known:
             return
         _log.warning("resource was changed by somebody else", resource=f"{kind.name}/{name}")
@@ -242,12 +307,43 @@ class KubeStore:
 
     def _forget(self, key: Key, known: Record | None) -> None:
         self._revisions.pop(key, None)
-        if known is not None:
-            _log.warning("resource was removed by somebody else", resource=shown(known))
-            self._follow([], [known])
+        if known is None:
+            return
+        _log.warning("resource was removed by somebody else", resource=shown(known))
+        after = self.inventory.with_changes([], [known])
+        try:
+            snapshot.check(after)
+        except DriverError as error:
+            _log.error("resource is still referred to and is written again", resource=shown(known), reason=str(error))
+            self._later(self._restore(key, known))
+            return
+        self._moved(after, [], [known])
 
-    def _known(self, kind: Kind, name: str) -> Record | None:
-        found: Record | None = getattr(self.inventory, kind.table).get(name)
+    async def _restore(self, key: Key, record: Record) -> None:
+        """Somebody took a finalizer away by force. Without the record nothing could be done with what refers to it."""
+        async with self._turn:
+            if key in self._revisions or self._known(key) is None:
+                return
+            write = Write(Verb.CREATE, record)
+            target = Target(self._names.of(key))
+            try:
+                try:
+                    self._revisions[key] = await self._writer.carry_out(write, target)
+                except Foreign as foreign:
+                    if foreign.found is None:
+                        raise
+                    # They applied their manifest again before.
+                    request = Request.of(foreign.found)
+                    target = Target(request.name, request.revision, request)
+                    self._revisions[key] = await self._writer.carry_out(write, target)
+            except (Foreign, DriverError) as error:
+                self._doubt = f"somebody else removed {shown(record)}, which is still referred to ({error})"
+                _log.error("state is not whole any more", error=self._doubt)
+                return
+            self._names.learn(key, target.name)
+
+    def _known(self, key: Key) -> Record | None:
+        found: Record | None = getattr(self.inventory, BY_RECORD[key[0]].table).get(key[1])
         return found
 
     def _follow(self, puts: Sequence[Record], removes: Sequence[Record]) -> None:
@@ -258,4 +354,4 @@ class KubeStore:
             self._doubt = f"somebody else changed it so that {error}"
             _log.error("state is not whole any more", error=str(error))
             return
-        self._inventory = after
+        self._moved(after, puts, removes)

@@ -1,0 +1,1 @@
+"""GlusterClusters, GlusterHosts and GlusterDevices as people write and delete them with kubectl."""
