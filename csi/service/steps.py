@@ -124,9 +124,9 @@ class Steps:
     async def remains(self, volume: Volume) -> list[str]:
         """What there is of it, for people: its Gluster volume and its bricks."""
         groups = self._by_host(volume)
-        known, *states = await asyncio.gather(
+        known, states = await asyncio.gather(
             self.gluster.info(self.pool(volume.cluster_id), volume.gluster_name),
-            *(backend.inspect(host, bricks) for host, backend, bricks in groups),
+            asyncio.gather(*(backend.inspect(host, bricks) for host, backend, bricks in groups)),
         )
         found = [f"Gluster volume {volume.gluster_name}"] if known is not None else []
         for (host, _, bricks), there in zip(groups, states, strict=True):
