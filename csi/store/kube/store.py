@@ -299,7 +299,9 @@ class KubeStore:
         self._names.learn(key, name)
         if known is not None and replace(record, version=known.version) == known:
             return
-        _log.warning("resource was changed by somebody else", resource=f"{kind.name}/{name}")
+        # People write some kinds; of the others, an administrator should know.
+        tell = _log.info if kind.by_people else _log.warning
+        tell("resource was changed by somebody else", resource=f"{kind.name}/{name}")
         version = max(record.version, known.version + 1) if known is not None else record.version
         self._follow([replace(record, version=version)], [])
         if isinstance(record, Operation | Volume):
