@@ -138,6 +138,7 @@ class ManifestKeeper:
 
     def look(self) -> None:
         """Begin all that can be done now; each in a task of its own, since a host may hang."""
+        self._patience.keep(self._there)
         for key, manifest in sorted(self._there.items(), key=_in_turn):
             todo = self._todo(key[0], manifest)
             if todo is None:

@@ -55,6 +55,11 @@ class Patience(Generic[K]):
     def forget(self, key: K) -> None:
         self._failed.pop(key, None)
 
+    def keep(self, keys: Collection[K]) -> None:
+        """Forget all others: they may have gone while they were tried."""
+        for key in self._failed.keys() - set(keys):
+            del self._failed[key]
+
     def hurry(self) -> None:
         """The records have changed: what waits for them is due."""
         for key, failed in self._failed.items():

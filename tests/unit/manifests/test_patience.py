@@ -58,6 +58,13 @@ def test_only_what_waits_for_records_is_hurried(patience: Patience[str]) -> None
     assert (patience.is_due("a", 1), patience.is_due("b", 1)) == (False, True)
 
 
+def test_what_has_gone_is_forgotten(patience: Patience[str]) -> None:
+    patience.failed("a", 1)
+    patience.failed("b", 1)
+    patience.keep({"b": None})
+    assert (patience.has_failed("a"), patience.has_failed("b")) == (False, True)
+
+
 def test_what_runs_is_not_waited_for(patience: Patience[str], clock: Hand) -> None:
     patience.failed("a", 1)
     clock.at += 1
