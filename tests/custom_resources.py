@@ -42,7 +42,9 @@ async def wipe(kubeconfig: str) -> None:
     api = KubernetesApi(kubeconfig, timeout=120)
     try:
         for kind in KINDS:
-            answer = await api.request("DELETE", kind.path)
+            # Of many it takes the API server longer than it gives a request; what it has deleted by then stays so.
+            while (answer := await api.request("DELETE", kind.path)).status == 504:
+                pass
             assert answer.good, answer.reason
             for left in json.loads((await api.request("GET", kind.path)).body)["items"]:
                 patch = [{"op": "replace", "path": "/metadata/finalizers", "value": []}]

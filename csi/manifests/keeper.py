@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 
 import structlog
@@ -25,6 +24,7 @@ from csi.kubernetes.events import Events, Subject
 from csi.kubernetes.following import follow
 from csi.manifests import written
 from csi.manifests.admission import Admission, Taken, Unresolved
+from csi.manifests.patience import Pace, Patience
 from csi.manifests.removal import holding
 from csi.manifests.written import Manifest
 from csi.ports import Clock
@@ -37,6 +37,8 @@ from csi.store.kube.kinds import API_VERSION, BY_RECORD, FINALIZER
 
 _log = structlog.get_logger(__name__)
 
+_PACE = Pace()
+
 KINDS: tuple[type[Record], ...] = (Cluster, Host, Device)  # what is referred to comes first
 
 Key = tuple[type[Record], str]
@@ -48,25 +50,6 @@ class Todo(Enum):
     DISOWN = "disown"
     HOLD = "hold"
     LET_GO = "let go"
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds: how long changes are gathered; how soon what failed is tried again, at first and at last."""
-
-    gather: float = 0.5
-    first: float = 5.0
-    longest: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """``generation`` of the resource that failed; ``due`` by the monotonic clock."""
-
-    generation: int
-    due: float
-    pause: float
-    waits: bool  # for another record only, so that any new one is a reason to look again
 
 
 class ManifestKeeper:
@@ -82,7 +65,7 @@ class ManifestKeeper:
         *,
         clock: Clock,
         permit: Callable[[], None],
-        pace: Pace = Pace(),
+        pace: Pace = _PACE,
     ) -> None:
         self._api = api
         self._store = store
@@ -93,8 +76,8 @@ class ManifestKeeper:
         self._clock = clock
         self._permit = permit
         self._pace = pace
+        self._patience: Patience[Key] = Patience(clock, pace)
         self._there: dict[Key, Manifest] = {}
-        self._failed: dict[Key, _Failed] = {}
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._claimed: set[tuple[type[Record], str]] = set()  # records that are being made
         self._told: dict[Key, str] = {}  # what the last event told of a resource that is not as it should be
@@ -106,9 +89,7 @@ class ManifestKeeper:
         referred = any(isinstance(record, KINDS) for record in (*puts, *removes))
         if not (referred or (removes and any(manifest.is_deleted for manifest in self._there.values()))):
             return
-        for key, failed in self._failed.items():
-            if failed.waits:
-                self._failed[key] = replace(failed, due=0.0)
+        self._patience.hurry()
         self._woken.set()
 
     async def run(self) -> None:
@@ -116,7 +97,7 @@ class ManifestKeeper:
         following = [asyncio.create_task(self._follow(kind)) for kind in KINDS]
         try:
             while True:
-                await self._wait()
+                await self._woken.wait(self._patience.next_due(self._running))
                 await self._clock.sleep(self._pace.gather)
                 self._woken.clear()
                 self.look()
@@ -149,27 +130,20 @@ class ManifestKeeper:
 
     def _settle(self, key: Key) -> None:
         """There is nothing more to tell of it than its record does."""
-        self._failed.pop(key, None)
+        self._patience.forget(key)
         self._told.pop(key, None)
         self._status.remark(*key, None)
-
-    async def _wait(self) -> None:
-        due = [failed.due for key, failed in self._failed.items() if key not in self._running]
-        await self._woken.wait(min(due, default=None))
 
     # --- what is to be done ---------------------------------------------------------------------------
 
     def look(self) -> None:
         """Begin all that can be done now; each in a task of its own, since a host may hang."""
+        self._patience.keep(self._there)
         for key, manifest in sorted(self._there.items(), key=_in_turn):
             todo = self._todo(key[0], manifest)
-            failed = self._failed.get(key)
-            if failed is not None and (todo is None or failed.generation != manifest.metadata.generation):
-                failed = None
-                del self._failed[key]
-            if todo is None or key in self._running:
-                continue
-            if failed is None or failed.due <= self._clock.monotonic():
+            if todo is None:
+                self._patience.forget(key)
+            elif key not in self._running and self._patience.is_due(key, manifest.metadata.generation):
                 self._begin(key, self._attempt(key, todo), f"{todo.value} {key[1]}")
         if self._unsurveyed and not self._running:
             self._begin((Cluster, ""), self._survey(), "survey")
@@ -231,11 +205,8 @@ class ManifestKeeper:
             self._fail(key, self._there.get(key))
 
     def _fail(self, key: Key, manifest: Manifest | None, *, waits: bool = False) -> None:
-        if manifest is None:
-            return
-        before = self._failed.get(key)
-        pause = min(before.pause * 2, self._pace.longest) if before is not None else self._pace.first
-        self._failed[key] = _Failed(manifest.metadata.generation, self._clock.monotonic() + pause, pause, waits)
+        if manifest is not None:
+            self._patience.failed(key, manifest.metadata.generation, waits=waits)
 
     async def _read(self, key: Key) -> Manifest | None:
         """Raises: ApiUnreachable, ValueError."""
@@ -268,7 +239,7 @@ class ManifestKeeper:
 
     async def _refuse(self, key: Key, manifest: Manifest, error: DriverError) -> None:
         waits = isinstance(error, Unresolved | Taken)
-        again = key in self._failed
+        again = self._patience.has_failed(key)
         reason = {Unresolved: "Unresolved", Taken: "AlreadyRecorded"}.get(type(error), type(error).__name__)
         message = _explained(error)
         phase = "Pending" if isinstance(error, Unresolved) else "Refused"

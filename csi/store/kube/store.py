@@ -299,7 +299,9 @@ class KubeStore:
         self._names.learn(key, name)
         if known is not None and replace(record, version=known.version) == known:
             return
-        _log.warning("resource was changed by somebody else", resource=f"{kind.name}/{name}")
+        # People write some kinds; of the others, an administrator should know.
+        tell = _log.info if kind.by_people else _log.warning
+        tell("resource was changed by somebody else", resource=f"{kind.name}/{name}")
         version = max(record.version, known.version + 1) if known is not None else record.version
         self._follow([replace(record, version=version)], [])
         if isinstance(record, Operation | Volume):
@@ -315,14 +317,14 @@ class KubeStore:
             snapshot.check(after)
         except DriverError as error:
             _log.error("resource is still referred to and is written again", resource=shown(known), reason=str(error))
-            self._later(self._restore(key, known))
+            self._later(self._restore(key))
             return
         self._moved(after, [], [known])
 
-    async def _restore(self, key: Key, record: Record) -> None:
+    async def _restore(self, key: Key) -> None:
         """Somebody took a finalizer away by force. Without the record nothing could be done with what refers to it."""
         async with self._turn:
-            if key in self._revisions or self._known(key) is None:
+            if key in self._revisions or (record := self._known(key)) is None:
                 return
             write = Write(Verb.CREATE, record)
             target = Target(self._names.of(key))
