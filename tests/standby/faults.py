@@ -22,6 +22,7 @@ import grpc
 from csi.core.model import Operation, Volume
 from csi.kubernetes.api import KubernetesApi
 from csi.store.kube import snapshot
+from csi.store.kube.kinds import KINDS
 from tests.driver import patiently
 from tests.lab import Lab, LabHost
 from tests.lab.leftovers import Traces
@@ -34,7 +35,7 @@ GRACE = 3.0
 CONTROLLER = ("-m", "csi", "controller", "--config")
 
 HARMS = ("killed", "paused", "cut off")
-POINTS = ("asked", "tag", "image", "mounted", "created", "started")
+POINTS = ("line", "tag", "image", "mounted", "created", "started")
 
 _IMAGE = re.compile(r"([0-9a-f]{32})\.img")
 
@@ -111,6 +112,16 @@ class LabPair:
         finally:
             await api.close()
         return [r for r in found if isinstance(r, Volume)], [r for r in found if isinstance(r, Operation)]
+
+    async def line_written(self, attempting: asyncio.Task[None]) -> None:
+        """Until an operation is in the records, or the attempt is over."""
+        path = next(kind.path for kind in KINDS if kind.record is Operation)
+        api = KubernetesApi(self._kubeconfig)
+        try:
+            while not (attempting.done() or json.loads((await api.request("GET", path)).body)["items"]):
+                await asyncio.sleep(0.001)
+        finally:
+            await api.close()
 
     async def term(self) -> int:
         api = KubernetesApi(self._kubeconfig)
@@ -224,6 +235,8 @@ async def _in_the_middle(pair: LabPair, case: Case, name: str) -> asyncio.Task[N
     """The leader is at the point, and harmed there. A creation that was faster than we look is made anew."""
     for _ in range(5):
         attempting = asyncio.create_task(asyncio.to_thread(attempt, pair.leader, name))
+        if case.point == "line":
+            await pair.line_written(attempting)
         await until(case.point, lambda: attempting.done() or pair.has_reached(case.point), 30)  # noqa: B023
         if not attempting.done():
             harm(pair.leader, case.harm)
