@@ -10,12 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+from tests.cluster import fixtures as clusters
 from tests.cluster.cluster import Cluster
 from tests.e2e.installation import Installation
 from tests.external import specs
 from tests.external.specs import Reasons
 from tests.external.suite import HERE, Suite
-from tests.lab.fixtures import remove_abandoned, session_instance
+from tests.lab import fixtures as labs
+from tests.lab.fixtures import session_instance
 from tests.lab.pool import Lab
 
 SKIPS = HERE / "skips.json"
@@ -27,7 +29,8 @@ _SECONDS = 3600
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     reasons = Reasons.read(SKIPS)
-    remove_abandoned()
+    labs.remove_abandoned()
+    clusters.remove_abandoned()
     lab, cluster = Lab(session_instance()), Cluster(session_instance())
     installation = Installation(cluster, lab)
     try:
