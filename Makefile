@@ -22,10 +22,10 @@ ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
 .PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools api faults chart crds manifests
-.PHONY: kubernetes cluster cluster-down
+.PHONY: kubernetes kubernetes-suite cluster cluster-down
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from birth to death (root)
 	@$(AS_ROOT) $(PY) -m tests.demo
@@ -101,6 +101,11 @@ e2e: $(APT_CLUSTER) $(DEV) kubernetes ## End to end: image, chart, real sidecars
 	@tools/install.sh chart
 	$(AS_ROOT) $(BIN)/pytest tests/e2e
 
+.PHONY: e2e-full
+e2e-full: $(APT_CLUSTER) $(DEV) kubernetes-suite ## The external storage suite of Kubernetes, all that fits (root)
+	@tools/install.sh chart
+	@$(AS_ROOT) $(PY) -m tests.external
+
 .PHONY: cluster-test
 cluster-test: $(APT_CLUSTER) $(DEV) kubernetes ## Tests of the API server and the node that the other tests use (root)
 	$(AS_ROOT) $(BIN)/pytest tests/cluster
@@ -111,6 +116,9 @@ tools: $(APT) $(DEV) $(SANITY) ## Everything that the other targets install
 
 kubernetes: ## Build Kubernetes and its sidecars into the cache, what is missing (20 minutes on 2 cores)
 	@tools/install.sh kubernetes
+
+kubernetes-suite: ## ... and the test suite of Kubernetes (10 minutes more)
+	@tools/install.sh kubernetes-suite
 
 $(STAMPS):
 	@mkdir -p $@

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the make targets need on a bare Debian 12, all of it below this directory except the packages:
-#   tools/install.sh apt | apt-cluster | venv | venv-dev | sanity | kubernetes | chart
-# The exceptions are kubernetes and chart: half an hour of compiling is kept outside the checkout.
+#   tools/install.sh apt | apt-cluster | venv | venv-dev | sanity | kubernetes | kubernetes-suite | chart
+# The exceptions are kubernetes, its suite and chart: half an hour of compiling is kept outside the checkout.
 # The Makefile calls it only when the stamp of a step is missing or older than what the step was made from.
 set -eu
 cd "$(dirname "$0")/.."
@@ -69,7 +69,7 @@ go_command() {
 
 # Kubernetes and the sidecars, each missing one, into a cache outside the checkout that is named by the version. What others wait
 # for comes first. A binary gets its name when it is whole. Compiler cache and modules stay until all is built, so that an
-# interrupted build goes on where it was, and go then: they are gigabytes.
+# interrupted build goes on where it was, and go then: they are gigabytes. More packages as arguments: those that are tests.
 build_kubernetes() {
     version=$(awk '$1 == "k8s.io/kubernetes" { print $2; exit }' tools/kubernetes/go.mod)
     cache=${CSI_TOOLS_CACHE:-$HOME/.cache/gluster-csi}
@@ -88,16 +88,23 @@ build_kubernetes() {
         github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner k8s.io/kubernetes/test/images/agnhost \
         github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer \
         github.com/kubernetes-csi/external-snapshotter/v8/cmd/csi-snapshotter \
-        github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller; do
+        github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller "$@"; do
         name=${package##*/}
+        how=build
+        case $package in
+        */test/e2e)
+            name=e2e.test
+            how="test -c -vet=off"
+            ;;
+        esac
         if [ -x "$bin/$name" ]; then continue; fi
         go=${go:-$(go_command)}
         say "go build $name $version"
         (
             cd tools/kubernetes
             export GOPATH="$home/build/gopath" GOCACHE="$home/build/cache" GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0
-            # shellcheck disable=SC2086 # a list of words
-            quietly "$go" build ${GO_BUILD_FLAGS-} -trimpath -ldflags "$flags" -o "$home/build/$name" "$package"
+            # shellcheck disable=SC2086 # lists of words
+            quietly "$go" $how ${GO_BUILD_FLAGS-} -trimpath -ldflags "$flags" -o "$home/build/$name" "$package"
         )
         mv "$home/build/$name" "$bin/$name"
     done
@@ -155,11 +162,15 @@ sanity)
 kubernetes)
     build_kubernetes
     ;;
+kubernetes-suite)
+    # Together, where both are missing: the suite shares two thirds of its packages with what it tests.
+    build_kubernetes github.com/onsi/ginkgo/v2/ginkgo k8s.io/kubernetes/test/e2e
+    ;;
 chart)
     build_chart_tools
     ;;
 *)
-    echo "usage: $0 apt | apt-cluster | venv | venv-dev | sanity | kubernetes | chart" >&2
+    echo "usage: $0 apt | apt-cluster | venv | venv-dev | sanity | kubernetes | kubernetes-suite | chart" >&2
     exit 2
     ;;
 esac

@@ -24,7 +24,7 @@ def control_plane() -> Iterator[ControlPlane]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Kubernetes on a node. What a test makes in it, it removes."""
-    _remove_abandoned()
+    remove_abandoned()
     cluster = Cluster(session_instance())
     try:
         cluster.up()
@@ -34,7 +34,7 @@ def cluster() -> Iterator[Cluster]:
     assert cluster.leftovers() == []
 
 
-def _remove_abandoned() -> None:
+def remove_abandoned() -> None:
     """Clusters of pytest sessions that were killed."""
     for pointer in Path("/run").glob("gluster-cluster-t*"):
         instance = pointer.name.removeprefix("gluster-cluster-")

@@ -16,13 +16,14 @@ from tests.cluster.binaries import helm
 from tests.cluster.cluster import Cluster
 from tests.lab.host import SSH_PORT
 from tests.lab.pool import Lab
-from tests.lab.system import LabError, environment
+from tests.lab.system import LabError, environment, wait_for
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/gluster-csi"
 NAMESPACE = "gluster-csi"
 RELEASE = "gluster-csi"
 IMAGE = f"localhost/gluster-csi:{csi.__version__}"
+SERVER_IMAGE = f"localhost/gluster-csi-server:{csi.__version__}"
 STORAGE_CLASS = "gluster"
 PROVISIONER = "registry.k8s.io/sig-storage/csi-provisioner:v6.3.0"
 
@@ -36,14 +37,21 @@ class Installation:
 
     def load_images(self) -> None:
         """Ours from the Dockerfile, the sidecars from the binaries, under the names that the chart asks for."""
-        with tempfile.TemporaryDirectory(dir=self.cluster.directory) as directory:
-            archive = Path(directory, "gluster-csi.tar")
-            images.build(ROOT, IMAGE, archive, {"VERSION": csi.__version__})
-            self.cluster.import_archive(archive)
+        self._build(ROOT, IMAGE)
         self.cluster.import_image(sidecar_image("csi-provisioner", PROVISIONER))
 
+    def load_server_image(self) -> None:
+        """The one of GlusterFS itself."""
+        self._build(ROOT / "deploy/server", SERVER_IMAGE)
+
+    def _build(self, context: Path, name: str) -> None:
+        with tempfile.TemporaryDirectory(dir=self.cluster.directory) as directory:
+            archive = Path(directory, "image.tar")
+            images.build(context, name, archive, {"VERSION": csi.__version__})
+            self.cluster.import_archive(archive)
+
     def values(self) -> dict[str, Any]:
-        """Of the chart, for this pool."""
+        """Of the chart, for the laboratory as the pool."""
         return {
             "image": {"registry": "localhost"},
             "imagePullPolicy": "Never",
@@ -88,6 +96,29 @@ class Installation:
         if done.returncode != 0:
             raise LabError(f"helm {verb}: exit {done.returncode}: {(done.stderr or done.stdout).strip()}")
         return done.stdout
+
+    def acting(self) -> str:
+        """The pod of the controller that acts: the Lease may name one that has gone with the release, for a while."""
+        ask = self.cluster.kubectl
+        words = ("get", "lease", "gluster-csi-controller", f"--namespace={NAMESPACE}")
+
+        def holder() -> str:
+            return ask(*words, "--output=jsonpath={.spec.holderIdentity}", check=False).stdout.partition("_")[0]
+
+        def is_there() -> bool:
+            pods = ask("get", "pods", f"--namespace={NAMESPACE}", "--output=name").stdout.split()
+            return f"pod/{holder()}" in pods
+
+        wait_for("a controller that acts", is_there, 60)
+        return holder()
+
+    def load_topology(self, topology: dict[str, Any]) -> None:
+        """By hand, through the controller that acts."""
+        self.cluster.kubectl(
+            *("exec", "--stdin", self.acting(), f"--namespace={NAMESPACE}", "--container=controller", "--"),
+            *("gluster-csi", "topology", "load", "/dev/stdin"),
+            stdin=json.dumps(topology),
+        )
 
     def describe(self) -> str:
         """Pods, events and logs of the release: for the message of a failure."""

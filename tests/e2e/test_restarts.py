@@ -83,6 +83,45 @@ def test_the_node_plugin_registers_again_after_the_kubelet_was_restarted(install
     wait_until_gone(cluster, "pv")
 
 
+@pytest.mark.parametrize("force", [(), ("--force", "--grace-period=0")], ids=["gracefully", "by-force"])
+def test_a_pod_deleted_while_the_kubelet_is_away_leaves_no_mount(
+    installed: Installation, force: tuple[str, ...]
+) -> None:
+    """What the disruptive specs of the external storage suite want, which need sshd and systemd on the node."""
+    cluster = installed.cluster
+    cluster.apply(claim("left"), user_pod("leaves", "left"), user_pod("stays", "left"))
+    volume = wait_until_bound(cluster, "left")
+    wait_until_ready(cluster, "leaves")
+    wait_until_ready(cluster, "stays")
+    execute(cluster, "stays", "sh", "-c", "echo before >/data/file")
+    uid = cluster.kubectl("get", "pod", "leaves", "--output=jsonpath={.metadata.uid}").stdout
+    assert any(uid in path for path in mounted(cluster))
+    cluster.stop("kubelet")
+    cluster.kubectl("delete", "pod", "leaves", "--wait=false", *force)
+    cluster.start("kubelet")
+    wait_for("end of the pod's mount", lambda: not any(uid in path for path in mounted(cluster)), 120)
+    wait_for("the pod that stays", lambda: _reads(cluster, "before"), 60)
+    cluster.kubectl("delete", "pod", "stays", "--now")
+    cluster.kubectl("delete", "pvc", "left")
+    wait_until_gone(cluster, "pv", 120)
+    wait_for("end of the staged mount", lambda: not any(_is_ours(path) for path in mounted(cluster)), 60)
+    assert not any(volume in path for path in mounted(cluster))
+
+
+def mounted(cluster: Cluster) -> list[str]:
+    """What is mounted on the node."""
+    return cluster.node.run(["findmnt", "--noheadings", "--list", "--output=TARGET"]).stdout.split()
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith(f"/var/lib/kubelet/plugins/kubernetes.io/csi/{DRIVER}/")
+
+
+def _reads(cluster: Cluster, text: str) -> bool:
+    """As soon as the kubelet answers again."""
+    return cluster.kubectl("exec", "stays", "--", "cat", "/data/file", check=False).stdout == f"{text}\n"
+
+
 def test_pods_write_on_while_the_node_plugin_is_ended_in_every_way(installed: Installation) -> None:
     cluster = installed.cluster
     cluster.apply(claim("steady"), user_pod("steady", "steady", WRITER))

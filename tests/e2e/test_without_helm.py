@@ -18,7 +18,6 @@ from tests.cluster.pods import wait_until_done
 from tests.e2e.claims import claim, user_pod, wait_until_gone
 from tests.e2e.installation import NAMESPACE, ROOT, STORAGE_CLASS, Installation
 from tests.lab.host import SSH_PORT
-from tests.lab.system import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -54,11 +53,7 @@ def test_the_base_does_the_main_job(by_kustomize: Installation) -> None:
     cluster, lab = by_kustomize.cluster, by_kustomize.lab
     for kind in ("deployment/gluster-csi-controller", "daemonset/gluster-csi-node"):
         cluster.kubectl("rollout", "status", kind, f"--namespace={NAMESPACE}", "--timeout=120s", seconds=130)
-    cluster.kubectl(
-        *("exec", "--stdin", leader(by_kustomize), f"--namespace={NAMESPACE}", "--container=controller", "--"),
-        *("gluster-csi", "topology", "load", "/dev/stdin"),
-        stdin=json.dumps(lab.topology()),
-    )
+    by_kustomize.load_topology(lab.topology())
     storage_class = {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
@@ -70,19 +65,3 @@ def test_the_base_does_the_main_job(by_kustomize: Installation) -> None:
     cluster.kubectl("delete", "pod/plain", "pvc/plain")
     wait_until_gone(cluster, "pv")
     cluster.kubectl("delete", "storageclass", STORAGE_CLASS)
-
-
-def leader(installation: Installation) -> str:
-    """The pod of the controller that acts: the Lease may name one that has gone with the release, for a while."""
-    ask = installation.cluster.kubectl
-    words = ("get", "lease", "gluster-csi-controller", f"--namespace={NAMESPACE}")
-
-    def holder() -> str:
-        return ask(*words, "--output=jsonpath={.spec.holderIdentity}", check=False).stdout.partition("_")[0]
-
-    def is_there() -> bool:
-        pods = ask("get", "pods", f"--namespace={NAMESPACE}", "--output=name").stdout.split()
-        return f"pod/{holder()}" in pods
-
-    wait_for("a controller that acts", is_there, 60)
-    return holder()
