@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 packages="glusterfs-server glusterfs-client xfsprogs e2fsprogs util-linux mount iproute2 openssh-server openssh-client
     attr acl procps psmisc fio sudo git ca-certificates python3 python3-venv gcc libc6-dev"
 # What a Kubernetes node of the tests needs on top, and what builds its images.
-cluster_packages="etcd-server containerd runc containernetworking-plugins iptables busybox-static buildah debootstrap"
+cluster_packages="containerd runc containernetworking-plugins iptables busybox-static buildah debootstrap"
 
 say() { printf '  %s\n' "$*"; }
 
@@ -83,7 +83,7 @@ build_kubernetes() {
     exec 9>"$home/lock"
     flock 9
     go=
-    for package in k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl k8s.io/kubernetes/cmd/kubelet \
+    for package in go.etcd.io/etcd/server/v3 k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl k8s.io/kubernetes/cmd/kubelet \
         k8s.io/kubernetes/cmd/kube-controller-manager k8s.io/kubernetes/cmd/kube-scheduler \
         github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner k8s.io/kubernetes/test/images/agnhost \
         github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer \
@@ -92,6 +92,7 @@ build_kubernetes() {
         name=${package##*/}
         how=build
         case $package in
+        */etcd/server/v3) name=etcd ;;
         */test/e2e)
             name=e2e.test
             how="test -c -vet=off"

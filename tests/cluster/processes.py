@@ -33,7 +33,7 @@ class Endpoints:
 def etcd(endpoints: Endpoints, data: Path) -> list[str]:
     peers = f"http://127.0.0.1:{endpoints.etcd_peers}"
     return [
-        debian("etcd", "etcd-server"),
+        kubernetes("etcd"),
         *("--name=tests", f"--data-dir={data}", f"--initial-cluster=tests={peers}"),
         *(f"--listen-client-urls={endpoints.etcd_url}", f"--advertise-client-urls={endpoints.etcd_url}"),
         *(f"--listen-peer-urls={peers}", f"--initial-advertise-peer-urls={peers}"),
