@@ -48,8 +48,8 @@ async def _all(lab: Lab, kubeconfig: str, directory: Path, times: int, pause: fl
                 f"{outcome.ended} sessions ended: {verdict} ({time.monotonic() - began:.0f} s)",
                 flush=True,
             )
-            for problem in outcome.problems:
-                print(f"     {problem}", flush=True)
+            for remark in (*outcome.problems, *(f"slow to go: {what}" for what in outcome.slow)):
+                print(f"     {remark}", flush=True)
             bad += bool(outcome.problems)
             lab.sweep()
     except BaseException:

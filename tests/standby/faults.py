@@ -37,6 +37,8 @@ CONTROLLER = ("-m", "csi", "controller", "--config")
 HARMS = ("killed", "paused", "cut off")
 POINTS = ("line", "tag", "image", "mounted", "created", "started")
 
+_LINGERING = 20.0  # seconds that tell what is slow from what stays
+
 _IMAGE = re.compile(r"([0-9a-f]{32})\.img")
 
 
@@ -59,6 +61,7 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     takeover: float = 0.0  # seconds from the harm until the standby acts
     open: int = 0  # operations that the harmed leader left
+    slow: list[str] = field(default_factory=list)  # what went by itself, but later than anything should
     ended: int = 0  # sessions of it that the hosts had, and that were ended by its successor
 
 
@@ -226,7 +229,10 @@ async def run(pair: LabPair, case: Case, name: str) -> Outcome:
     outcome.problems += [f"at the end: {problem}" for problem in (*await once(pair), *_of_one_term(pair, term))]
     await asyncio.to_thread(_delete, pair.leader, name)
     volumes, operations = await pair.records()
-    left = [*pair.lab.leftovers(), *(f"record {record.id}" for record in (*volumes, *operations))]
+    at_first = pair.lab.leftovers()
+    left = pair.lab.leftovers(_LINGERING) if at_first else []
+    outcome.slow = [what for what in at_first if what not in left]
+    left += [f"record {record.id}" for record in (*volumes, *operations)]
     outcome.problems += [f"after the deletion: {what}" for what in left]
     return outcome
 

@@ -81,14 +81,24 @@ async def test_a_creation_is_finished_or_undone_once(pair: LabPair, case: Case) 
     assert outcome.problems == []
 
 
-async def pause_all(pair: LabPair) -> dict[int, int]:
+async def pause_all(pair: LabPair) -> list[int]:
     """The leader in mid-creation and all that it runs on the hosts stand still. Its sessions there."""
     await until("a tag", lambda: pair.has_reached("tag"), 20)
     pair.leader.send(signal.SIGSTOP)
-    paused = pair.sessions()
-    signal_groups(paused, signal.SIGSTOP)
+    found = pair.sessions()
+    signal_groups(found, signal.SIGSTOP)
+    # A shell forks itself for each command: such a one may have ended before the signal came.
+    await until("standstill", lambda: all(state(pid) in "TZX" for pid in found), 10)
+    paused = [pid for pid in found if state(pid) == "T"]
     assert paused
     return paused
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
 
 
 def signal_groups(pids: Iterable[int], number: signal.Signals) -> None:
