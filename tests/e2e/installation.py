@@ -120,6 +120,11 @@ class Installation:
             stdin=json.dumps(topology),
         )
 
+    def forget_pool(self) -> None:
+        """Before the release goes: the records of a pool wait for a controller that lets them go."""
+        kinds = "glusterdevices,glusterhosts,glusterclusters"
+        self.cluster.kubectl("delete", kinds, "--all", "--timeout=60s", seconds=70)
+
     def describe(self) -> str:
         """Pods, events and logs of the release: for the message of a failure."""
         ask = self.cluster.kubectl

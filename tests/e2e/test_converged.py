@@ -22,7 +22,6 @@ LABEL = "csi.gluster.org/server"
 BRICKS = "/var/lib/gluster-csi/bricks/"
 SERVER = ("daemonset/gluster-csi-server", f"--namespace={NAMESPACE}")
 COMPONENT = "app.kubernetes.io/component=server"
-RECORDS = "glustervolumes,glusteroperations,glusterdevices,glusterhosts,glusterclusters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +77,16 @@ def converged(installed: Installation) -> Iterator[Converged]:
     device = cluster.directory / "gluster"
     device.mkdir()
     one = Converged(cluster, str(device))
+    installed.forget_pool()
     installed.uninstall()
-    cluster.kubectl("delete", RECORDS, "--all")
     installed.load_server_image()
     one.label("=true")
     installed.install(one.values())
     installed.load_topology(one.topology())
     yield one
+    installed.forget_pool()
     installed.uninstall()
     one.label("-")
-    cluster.kubectl("delete", RECORDS, "--all")
     installed.install(installed.values())
 
 

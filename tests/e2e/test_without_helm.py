@@ -41,12 +41,10 @@ def by_kustomize(installed: Installation, tmp_path: Path) -> Iterator[Installati
     (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay))
     cluster.kubectl("apply", "--kustomize", str(tmp_path))
     yield installed
-    # With the definitions go the records, and those of the pool wait for a controller that lets them go.
-    kinds = "glusterdevices,glusterhosts,glusterclusters"
-    gone = cluster.kubectl("delete", kinds, "--all", "--timeout=60s", check=False)
+    # With the definitions go the records.
+    installed.forget_pool()
     words = ("--kustomize", str(tmp_path), "--ignore-not-found", "--timeout=60s")
     cluster.kubectl("delete", *words, check=False)
-    assert gone.returncode == 0, gone.stderr
 
 
 def test_the_base_does_the_main_job(by_kustomize: Installation) -> None:
