@@ -6,55 +6,15 @@ Sizes are bytes (a text may say 4Gi), times are seconds.
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from csi.core.errors import ConfigInvalid
-
-_SIZE = re.compile(r"([0-9]{1,15})([kMGT]|[KMGT]i|)", re.ASCII)
-_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
-
-
-def _bytes(value: object) -> object:
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    return int(found[1]) * _UNITS.get(found[2], 1) if found else value
-
-
-Bytes = Annotated[int, BeforeValidator(_bytes)]
-
-
-def _text(pattern: str, allowed: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value, re.ASCII):
-            raise ValueError(allowed)
-        return value
-
-    return AfterValidator(check)
-
-
-Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError("an absolute path")
-    return path
-
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-OptionalPath = Annotated[AbsolutePath | None, BeforeValidator(lambda path: None if path == "" else path)]
-
-
-def _listen(listen: str) -> str:
-    host, colon, port = listen.rpartition(":")
-    if listen and not (colon and port.isascii() and port.isdecimal() and int(port) < 65536 and " " not in host):
-        raise ValueError("HOST:PORT, :PORT, or nothing")
-    return listen
+from csi.settingvalues import AbsolutePath, Bytes, Listen, OptionalPath, Seconds, text
 
 
 class Section(BaseModel):
@@ -77,10 +37,10 @@ class Kubernetes(Section):
     kubeconfig: str = Field(
         default="", description="How the API server is reached; empty: with the pod's own service account."
     )
-    namespace: Annotated[str, _text(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?", "the name of a namespace")] = Field(
+    namespace: Annotated[str, text(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?", "the name of a namespace")] = Field(
         default="", description="Of the Lease; empty: the pod's own."
     )
-    lease: Annotated[str, _text(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", "the name of a Lease")] = Field(
+    lease: Annotated[str, text(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", "the name of a Lease")] = Field(
         default="gluster-csi-controller", description="The Lease whose holder acts; the other controllers stand by."
     )
     lease_seconds: float = Field(
@@ -100,7 +60,7 @@ class Log(Section):
 
 
 class Metrics(Section):
-    listen: Annotated[str, AfterValidator(_listen)] = Field(
+    listen: Listen = Field(
         default="127.0.0.1:9080",
         description="HOST:PORT or :PORT of the Prometheus metrics; empty: none. They need no password, so only this "
         "machine by default.",
@@ -108,14 +68,14 @@ class Metrics(Section):
 
 
 class Health(Section):
-    listen: Annotated[str, AfterValidator(_listen)] = Field(
+    listen: Listen = Field(
         default="",
         description="HOST:PORT or :PORT of gRPC health for a kubelet's probes; empty: none. The socket has it always.",
     )
 
 
 class Ssh(Section):
-    user: Annotated[str, _text(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "the name of a user")] = Field(
+    user: Annotated[str, text(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "the name of a user")] = Field(
         default="root", description="Who logs in on the hosts."
     )
     port: int = Field(default=22, ge=1, le=65535, description="Unless a host's managed name says another one.")
@@ -126,8 +86,12 @@ class Ssh(Section):
         default=False,
         description="Do not look at host keys. Whoever can answer in a host's place then gets to be that host.",
     )
-    connect_timeout: Seconds = Field(default=5.0, description="Seconds for connection, key exchange and login.")
-    keepalive_interval: Seconds = Field(default=5.0, description="Seconds; one silent for three more is given up.")
+    connect_timeout: Seconds = Field(
+        default=5.0, description="Seconds for connection, key exchange and login together."
+    )
+    keepalive_interval: Seconds = Field(
+        default=5.0, description="Seconds; a connection silent for three more is given up."
+    )
     sessions: int = Field(
         default=8,
         ge=2,
@@ -141,11 +105,16 @@ class Hosts(Section):
         default="ssh",
         description="How commands reach the hosts; local: this machine is the only host; kube: the hosts are pods.",
     )
-    term: int = Field(default=0, ge=0, le=10**9, description="Without a Lease: above that which hosts say they obey.")
+    term: int = Field(
+        default=0,
+        ge=0,
+        le=10**9,
+        description="Without a Lease, the term that hosts are told; a refusal by one names the number to set.",
+    )
 
 
 class KubeHosts(Section):
-    namespace: Annotated[str, _text(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "the name of a namespace")] = Field(
+    namespace: Annotated[str, text(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "the name of a namespace")] = Field(
         default="gluster-csi", description="Where the gluster pods run."
     )
     selector: str = Field(
@@ -165,8 +134,12 @@ class GlusterCommands(Section):
 
 
 class Placement(Section):
-    min_brick: Bytes = Field(default=1 << 30, ge=1 << 20, description="Bytes; no brick is made smaller by a split.")
-    max_brick: Bytes = Field(default=4 << 40, ge=1 << 20, description="Bytes; a larger share is split over more sets.")
+    min_brick: Bytes = Field(
+        default=1 << 30, ge=1 << 20, description="Bytes; a volume is not split into smaller bricks."
+    )
+    max_brick: Bytes = Field(
+        default=4 << 40, ge=1 << 20, description="Bytes; a larger share is split over more sets of bricks."
+    )
     max_bricks: int = Field(
         default=256,
         ge=1,
@@ -198,7 +171,9 @@ class Recovery(Section):
         le=86400,
         description="Seconds after the start in which callers may take up what they had begun.",
     )
-    first: Seconds = Field(default=5.0, description="Seconds before what failed is repeated; doubled each time.")
+    first: Seconds = Field(
+        default=5.0, description="Seconds before the first repetition of what failed; doubled each time."
+    )
     settle: float = Field(
         default=180.0,
         ge=0,
@@ -218,7 +193,7 @@ class TopologyFile(Section):
 
 
 class Bricks(Section):
-    fstab: Annotated[str, _text(r"(/[A-Za-z0-9_.-]+)+", "an absolute path of letters, digits and _ . - /")] = Field(
+    fstab: Annotated[str, text(r"(/[A-Za-z0-9_.-]+)+", "an absolute path of letters, digits and _ . - /")] = Field(
         default="/etc/fstab", description="Where bricks are entered on the hosts, to be mounted after a reboot."
     )
 
@@ -239,7 +214,7 @@ class Node(Section):
         description="The path of the CSI socket as the kubelet sees it; empty: that of the endpoint.",
     )
     mounts_socket: Annotated[
-        str, _text(r"(/[^\x00-\x20]{1,105})?", "an absolute path of up to 106 bytes, or nothing")
+        str, text(r"(/[^\x00-\x20]{1,105})?", "an absolute path of up to 106 bytes, or nothing")
     ] = Field(
         default="",
         description="The socket of the daemon that holds the GlusterFS clients (gluster-csi mounts); empty: they are "
@@ -265,11 +240,11 @@ class Node(Section):
 
 
 class Mounts(Section):
-    socket: Annotated[str, _text(r"/[^\x00-\x20]{1,105}", "an absolute path of at most 106 bytes")] = Field(
+    socket: Annotated[str, text(r"/[^\x00-\x20]{1,105}", "an absolute path of at most 106 bytes")] = Field(
         default="/run/gluster-csi/mounts.sock", description="The socket of the daemon that holds the GlusterFS clients."
     )
     roots: Annotated[
-        str, _text(r"/[^\x00:]*[^\x00:/](:/[^\x00:]*[^\x00:/])*", "absolute paths with ':' between them")
+        str, text(r"/[^\x00:]*[^\x00:/](:/[^\x00:]*[^\x00:/])*", "absolute paths with ':' between them")
     ] = Field(
         default="/var/lib/kubelet",
         description="Directories, with ':' between them; the daemon mounts below them only.",
@@ -291,23 +266,21 @@ class Settings(Section):
     # Letters at both ends: csi-sanity asks for them, the specification would take digits too.
     driver_name: Annotated[
         str,
-        _text(r"[A-Za-z]([A-Za-z0-9.-]{0,61}[A-Za-z])?", "at most 63 letters, digits, '.', '-', a letter at both ends"),
+        text(r"[A-Za-z]([A-Za-z0-9.-]{0,61}[A-Za-z])?", "at most 63 letters, digits, '.', '-', a letter at both ends"),
     ] = Field(default="csi.gluster.org", description="The name that StorageClasses know the driver by.")
     instance: Annotated[
-        str, _text(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "at most 63 small letters, digits and, between them, '-'")
+        str, text(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "at most 63 small letters, digits and, between them, '-'")
     ] = Field(
         default="default",
         description="This installation. Written on every brick: bricks of another instance are never touched.",
     )
     endpoint: Annotated[
         # The kernel takes 107 bytes for the path of a socket.
-        str, _text(r"unix:///[^\x00-\x20]{1,106}", "unix:///PATH of a socket, the path of at most 107 bytes")
+        str, text(r"unix:///[^\x00-\x20]{1,106}", "unix:///PATH of a socket, the path of at most 107 bytes")
     ] = Field(default="unix:///run/gluster-csi/csi.sock", description="The socket of the gRPC services.")
     node_id: Annotated[
         str,
-        _text(
-            r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?", "at most 128 letters, digits and, between them, _ . -"
-        ),
+        text(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?", "at most 128 letters, digits and, between them, _ . -"),
     ] = Field(
         default_factory=socket.gethostname,
         validate_default=True,

@@ -236,18 +236,26 @@ async def test_what_a_lower_term_runs_is_ended_before_the_higher_one_acts(
     assert not late.exists()
 
 
+async def paused_in_mid_script(
+    controllers: Controllers, runner: Runner, go: Path, late: Path
+) -> tuple[asyncio.Task[object], int]:
+    """A script that waits for ``go``, then touches ``late``; its process group is stopped, as a paused machine's."""
+    said = go.with_name("pid")
+    wait = ("sh", "-c", 'echo $$ >"$1"; until [ -e "$2" ]; do sleep 0.02; done', "sh", str(said), str(go))
+    task: asyncio.Task[object] = asyncio.ensure_future(runner.run(controllers.host, script(wait, ("touch", str(late)))))
+    group = os.getpgid(await pid_from(said))
+    os.killpg(group, signal.SIGSTOP)
+    return task, group
+
+
 @only_real
 async def test_a_session_that_was_paused_in_mid_script_does_nothing_more(
     controllers: Controllers, tmp_path: Path
 ) -> None:
-    """As a paused machine's: it goes on when the new controller has looked already."""
-    old, new = controllers(3), controllers(4)
-    late, go = tmp_path / "late", tmp_path / "go"
-    wait = ("sh", "-c", 'echo $$ >"$1"; until [ -e "$2" ]; do sleep 0.02; done', "sh", str(tmp_path / "pid"), str(go))
-    task = asyncio.ensure_future(old.run(controllers.host, script(wait, ("touch", str(late)))))
-    group = os.getpgid(await pid_from(tmp_path / "pid"))
-    os.killpg(group, signal.SIGSTOP)
-    await controllers.true(new)
+    """It goes on when the new controller has looked already."""
+    go, late = tmp_path / "go", tmp_path / "late"
+    task, group = await paused_in_mid_script(controllers, controllers(3), go, late)
+    await controllers.true(controllers(4))
     go.touch()
     await goes_on(group)
     await refused(task)
@@ -257,13 +265,9 @@ async def test_a_session_that_was_paused_in_mid_script_does_nothing_more(
 @only_real
 async def test_without_terms_the_paused_session_would_go_on(controllers: Controllers, tmp_path: Path) -> None:
     """That the test before can fail."""
-    old, new = controllers(0), controllers(0)
-    late, go = tmp_path / "late", tmp_path / "go"
-    wait = ("sh", "-c", 'echo $$ >"$1"; until [ -e "$2" ]; do sleep 0.02; done', "sh", str(tmp_path / "pid"), str(go))
-    task = asyncio.ensure_future(old.run(controllers.host, script(wait, ("touch", str(late)))))
-    group = os.getpgid(await pid_from(tmp_path / "pid"))
-    os.killpg(group, signal.SIGSTOP)
-    await controllers.true(new)
+    go, late = tmp_path / "go", tmp_path / "late"
+    task, group = await paused_in_mid_script(controllers, controllers(0), go, late)
+    await controllers.true(controllers(0))
     go.touch()
     await goes_on(group, 1)
     await task
