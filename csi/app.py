@@ -53,6 +53,7 @@ from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Runne
 from csi.service.adoption import Adoption
 from csi.service.journal import Journal
 from csi.service.operations import Operations
+from csi.service.placing import Placing
 from csi.service.presence import Presence
 from csi.service.publish import Publisher
 from csi.service.recovery import Pace, Recovery
@@ -174,7 +175,8 @@ def wire(outside: Outside, settings: Settings) -> Core:
     succession = Succession(
         steps, presence, outside.clock, settings.recovery.settle, term=outside.term, tell=outside.tell
     )
-    volumes = Volumes(journal, steps, adoption, operations, presence=presence, succession=succession, limits=limits)
+    placing = Placing(journal, presence, limits)
+    volumes = Volumes(journal, steps, adoption, operations, placing=placing, succession=succession)
     pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
     recovery = Recovery(journal, volumes, operations, outside.clock, succession=succession, pace=pace)
     topology = Topology(outside.store, outside.gluster, outside.backends, adoption, settings.instance)

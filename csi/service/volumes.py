@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
-from csi.core import gids, naming, placement, sizes
+from csi.core import gids, naming, sizes
 from csi.core.errors import (
     Busy,
     Conflict,
     DriverError,
     Incoherent,
-    InvalidRequest,
     InvalidToken,
-    NoSpace,
     NotFound,
     Unavailable,
 )
 from csi.core.model import (
-    Availability,
     Brick,
-    ClusterId,
     Direction,
     HostId,
     Operation,
@@ -31,11 +26,11 @@ from csi.core.model import (
     VolumeSpec,
     VolumeState,
 )
-from csi.core.placement import Layout, Limits, PlacementRequest
+from csi.core.placement import Layout
 from csi.service.adoption import Adoption
 from csi.service.journal import Journal
 from csi.service.operations import Operations
-from csi.service.presence import Presence
+from csi.service.placing import Capacity, Placing
 from csi.service.steps import Steps
 from csi.service.succession import Succession
 
@@ -57,15 +52,6 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Capacity:
-    """Bytes: in all, in one volume at most, in one volume at least."""
-
-    available: int
-    maximum: int
-    minimum: int
-
-
-@dataclass(frozen=True, slots=True)
 class Condition:
     abnormal: bool
     message: str
@@ -81,19 +67,15 @@ class Volumes:
         adoption: Adoption,
         operations: Operations,
         *,
-        presence: Presence,
+        placing: Placing,
         succession: Succession,
-        limits: Limits,
     ) -> None:
         self._journal = journal
         self._steps = steps
         self._adoption = adoption
         self._operations = operations
-        self._presence = presence
+        self._placing = placing
         self._succession = succession
-        self._limits = limits
-        # Held from the look at the free space to the commit that reserves it; nothing outside is awaited in it.
-        self._placing = asyncio.Lock()
 
     # --- create -------------------------------------------------------------------------------
 
@@ -120,16 +102,10 @@ class Volumes:
             return await self._carry_out(operation)
         if operation is not None:
             await self._undo(operation)
-        silent = await self._silent(request.spec)
+        silent = await self._placing.silent(request.spec)
         if (found := await self._adopt(volume_id, request, silent)) is not None:
             return found
         return await self._carry_out(await self._begin(volume_id, request, silent))
-
-    async def _silent(self, spec: VolumeSpec) -> frozenset[HostId]:
-        """The hosts of the class's clusters that do not answer."""
-        inventory = self._journal.inventory
-        ids = [host for cluster in self._clusters(spec) for host in inventory.hosts_of.get(cluster, ())]
-        return await self._presence.silent([inventory.hosts[host] for host in ids])
 
     async def _adopt(self, volume_id: VolumeId, request: CreateRequest, silent: frozenset[HostId]) -> Volume | None:
         """A volume that the hosts know by this name though the records do not.
@@ -138,7 +114,7 @@ class Volumes:
         """
         name = naming.gluster_name(volume_id, request.spec.name_prefix)
         hosts_of = self._journal.inventory.hosts_of
-        present = [c for c in self._clusters(request.spec) if set(hosts_of.get(c, ())) - silent]
+        present = [c for c in self._placing.clusters(request.spec) if set(hosts_of.get(c, ())) - silent]
         found = await self._adoption.find(volume_id, name, present)
         if found is None:
             return None
@@ -148,9 +124,9 @@ class Volumes:
 
     async def _begin(self, volume_id: VolumeId, request: CreateRequest, silent: frozenset[HostId]) -> Operation:
         """Decide and reserve. Between the look and the commit there is no other await."""
-        async with self._placing:
+        async with self._placing.lock:
             size = sizes.choose(request.required, request.limit)
-            cluster, layout = self._place(size, request.spec, silent)
+            cluster, layout = self._placing.place(size, request.spec, silent)
             volume = Volume(
                 id=volume_id,
                 name=request.name,
@@ -162,47 +138,6 @@ class Volumes:
                 gid=gids.next_gid(self._journal.inventory, request.spec),
             )
             return await self._journal.begin_create(volume)
-
-    def _clusters(self, spec: VolumeSpec) -> tuple[ClusterId, ...]:
-        """The clusters that the class names, or all of them.
-
-        Raises: InvalidRequest for a cluster that is not in the topology.
-        """
-        inventory = self._journal.inventory
-        for cluster in spec.cluster_ids:
-            if cluster not in inventory.clusters:
-                known = ", ".join(sorted(inventory.clusters)) or "none"
-                raise InvalidRequest("clusterId", cluster, f"a cluster of the topology, which has: {known}")
-        return spec.cluster_ids or tuple(sorted(inventory.clusters))
-
-    def _place(self, size: int, spec: VolumeSpec, silent: frozenset[HostId]) -> tuple[ClusterId, Layout]:
-        """The cluster whose layout needs the fewest sets; the first of those that are equal.
-
-        Raises: NoSpace, but Unavailable if hosts are away that could have made the difference.
-        """
-        best: tuple[int, ClusterId, Layout] | None = None
-        refusals: list[NoSpace] = []
-        inventory = self._journal.inventory
-        absent = [replace(inventory.hosts[host], state=Availability.OFFLINE) for host in sorted(silent)]
-        if absent:
-            inventory = inventory.with_changes(absent, ())
-        for cluster in self._clusters(spec):
-            try:
-                layout = placement.place(inventory, cluster, PlacementRequest(size, spec, self._limits))
-            except NoSpace as refusal:
-                refusals.append(refusal)
-                continue
-            if best is None or len(layout.sets) < best[0]:
-                best = (len(layout.sets), cluster, layout)
-        if best is not None:
-            return best[1], best[2]
-        if not refusals:
-            raise NoSpace(size, 0, "there is no cluster: apply a GlusterCluster, or load a topology file", ())
-        nearest = max(refusals, key=lambda refusal: refusal.largest)
-        if absent:
-            names = ", ".join(host.manage for host in absent)
-            raise Unavailable(f"no volume can be placed while these hosts do not answer: {names} ({nearest})")
-        raise nearest
 
     async def _carry_out(self, operation: Operation) -> Volume:
         try:
@@ -325,13 +260,7 @@ class Volumes:
 
     def capacity(self, spec: VolumeSpec) -> Capacity:
         """What volumes of this class can still take."""
-        inventory = self._journal.inventory
-        request = PlacementRequest(sizes.SMALLEST_VOLUME, spec, self._limits)
-        available = maximum = 0
-        for cluster in self._clusters(spec):
-            available += placement.available(inventory, cluster, request)
-            maximum = max(maximum, placement.largest(inventory, cluster, request))
-        return Capacity(available, maximum, sizes.SMALLEST_VOLUME)
+        return self._placing.capacity(spec)
 
     async def condition(self, volume: Volume) -> Condition:
         """Whether glusterd shows every brick online."""

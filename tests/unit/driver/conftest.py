@@ -19,7 +19,8 @@ from csi.core.model import Brick, BrickId, ClusterId, DeviceId, Gid, HostId, Vol
 from csi.driver.controller import ControllerService
 from csi.driver.identity import IdentityService
 from csi.driver.server import Server
-from csi.service.volumes import Capacity, Condition, CreateRequest, Page, Volumes
+from csi.service.placing import Capacity
+from csi.service.volumes import Condition, CreateRequest, Page, Volumes
 
 GIB = 1 << 30
 

@@ -1,0 +1,89 @@
+"""Where new bricks go: the hosts that answer, the clusters of a class, a layout, and how much more would fit."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from csi.core import placement, sizes
+from csi.core.errors import InvalidRequest, NoSpace, Unavailable
+from csi.core.model import Availability, ClusterId, HostId, VolumeSpec
+from csi.core.placement import Layout, Limits, PlacementRequest
+from csi.service.journal import Journal
+from csi.service.presence import Presence
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Bytes: in all, in one volume at most, in one volume at least."""
+
+    available: int
+    maximum: int
+    minimum: int
+
+
+@dataclass(slots=True)
+class Placing:
+    """``lock``: held from the look at the free space to the commit that reserves it; nothing else is awaited in it."""
+
+    journal: Journal
+    presence: Presence
+    limits: Limits
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    async def silent(self, spec: VolumeSpec) -> frozenset[HostId]:
+        """The hosts of the class's clusters that do not answer."""
+        inventory = self.journal.inventory
+        ids = [host for cluster in self.clusters(spec) for host in inventory.hosts_of.get(cluster, ())]
+        return await self.presence.silent([inventory.hosts[host] for host in ids])
+
+    def clusters(self, spec: VolumeSpec) -> tuple[ClusterId, ...]:
+        """The clusters that the class names, or all of them.
+
+        Raises: InvalidRequest for a cluster that is not in the topology.
+        """
+        inventory = self.journal.inventory
+        for cluster in spec.cluster_ids:
+            if cluster not in inventory.clusters:
+                known = ", ".join(sorted(inventory.clusters)) or "none"
+                raise InvalidRequest("clusterId", cluster, f"a cluster of the topology, which has: {known}")
+        return spec.cluster_ids or tuple(sorted(inventory.clusters))
+
+    def place(self, size: int, spec: VolumeSpec, silent: frozenset[HostId]) -> tuple[ClusterId, Layout]:
+        """The cluster whose layout needs the fewest sets; the first of those that are equal. The lock is held.
+
+        Raises: NoSpace, but Unavailable if hosts are away that could have made the difference.
+        """
+        best: tuple[int, ClusterId, Layout] | None = None
+        refusals: list[NoSpace] = []
+        inventory = self.journal.inventory
+        absent = [replace(inventory.hosts[host], state=Availability.OFFLINE) for host in sorted(silent)]
+        if absent:
+            inventory = inventory.with_changes(absent, ())
+        for cluster in self.clusters(spec):
+            try:
+                layout = placement.place(inventory, cluster, PlacementRequest(size, spec, self.limits))
+            except NoSpace as refusal:
+                refusals.append(refusal)
+                continue
+            if best is None or len(layout.sets) < best[0]:
+                best = (len(layout.sets), cluster, layout)
+        if best is not None:
+            return best[1], best[2]
+        if not refusals:
+            raise NoSpace(size, 0, "there is no cluster: apply a GlusterCluster, or load a topology file", ())
+        nearest = max(refusals, key=lambda refusal: refusal.largest)
+        if absent:
+            names = ", ".join(host.manage for host in absent)
+            raise Unavailable(f"no volume can be placed while these hosts do not answer: {names} ({nearest})")
+        raise nearest
+
+    def capacity(self, spec: VolumeSpec) -> Capacity:
+        """What volumes of this class can still take."""
+        inventory = self.journal.inventory
+        request = PlacementRequest(sizes.SMALLEST_VOLUME, spec, self.limits)
+        available = maximum = 0
+        for cluster in self.clusters(spec):
+            available += placement.available(inventory, cluster, request)
+            maximum = max(maximum, placement.largest(inventory, cluster, request))
+        return Capacity(available, maximum, sizes.SMALLEST_VOLUME)
