@@ -15,7 +15,7 @@ if [ "$stage" = root ]; then
     mount -o remount,bind,ro "$new"
     mount -t proc proc "$new/proc"
     mount -t sysfs sysfs "$new/sys"
-    mount --bind /dev "$new/dev"
+    if [ -d "$disk/dev" ]; then mount --bind "$disk/dev" "$new/dev"; else mount --bind /dev "$new/dev"; fi
     mount --bind /dev/pts "$new/dev/pts"
     for volatile in /run /tmp /dev/shm /mnt /home; do
         [ -d "$new$volatile" ] && mount -t tmpfs -o mode=0755 lab "$new$volatile"
@@ -42,6 +42,7 @@ fi
 
 cd /
 hostname "$(cat /etc/hostname)"
+if [ -e /dev/vdb ]; then vgchange -qq -aay >/dev/null || echo "vgchange: exit $?" >&2; fi
 mount --all || echo "mount --all: exit $?: a line without nofail failed, or a file system is damaged" >&2
 /usr/sbin/sshd -f /etc/ssh/lab_sshd_config
 ulimit -n 65536 2>/dev/null || true
