@@ -17,6 +17,7 @@ import structlog
 
 from csi import __version__, config, log, metrics
 from csi.bricks.file import FileBackend
+from csi.bricks.lvm import LvmBackend
 from csi.clock import SystemClock
 from csi.config import Settings
 from csi.core import topologyfile
@@ -125,7 +126,10 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
         store=store_of(settings, leadership),
         runner=runner,
         gluster=GlusterCli(runner, clock, timing),
-        backends={Backend.FILE: FileBackend(runner, settings.instance, settings.bricks.fstab)},
+        backends={
+            Backend.FILE: FileBackend(runner, settings.instance, settings.bricks.fstab),
+            Backend.LVM: LvmBackend(runner, settings.instance, settings.bricks.fstab),
+        },
         clock=clock,
         term=leadership.term if leadership is not None else lambda: settings.hosts.term,
         tell=leadership.tell if leadership is not None else nobody,

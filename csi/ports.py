@@ -134,10 +134,13 @@ class BrickBackend(Protocol):
     directory of a device that is not mounted looks as if all its bricks were gone.
     """
 
-    async def check(self, host: Host, path: str) -> DeviceFacts:
-        """Raises: InvalidRequest if the device cannot carry bricks, with the reason and the remedy."""
+    async def check(self, host: Host, path: str, *, destroy: bool = False) -> DeviceFacts:
+        """``destroy``: what is on it may be wiped (block devices only), as far as no pool of ours is there.
 
-    async def claim(self, host: Host, device: Device, instance: str) -> None:
+        Raises: InvalidRequest if the device cannot carry bricks, with the reason and the remedy.
+        """
+
+    async def claim(self, host: Host, device: Device, instance: str, *, destroy: bool = False) -> None:
         """Mark the device as ours; one that has our mark is fine.
 
         Raises: InUse if another instance's mark, or one of another device, is on it.

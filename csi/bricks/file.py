@@ -57,7 +57,7 @@ class FileBackend:
 
     # --- devices ---
 
-    async def check(self, host: Host, path: str) -> DeviceFacts:
+    async def check(self, host: Host, path: str, *, destroy: bool = False) -> DeviceFacts:
         filepaths.check_device_path(path)
         images = ("find", path, "-maxdepth", "1", "-name", "*.img", "-printf", "%b\\n")
         facts, space, used = await self._run(
@@ -91,7 +91,7 @@ class FileBackend:
             raise InvalidRequest("device", path, f"it has {total} bytes for bricks; {sizes.XFS_MINIMUM} is the least")
         return DeviceFacts(Backend.FILE, total)
 
-    async def claim(self, host: Host, device: Device, instance: str) -> None:
+    async def claim(self, host: Host, device: Device, instance: str, *, destroy: bool = False) -> None:
         filepaths.check_device_path(device.path)
         mark = identity.write(identity.DeviceMark(instance, device.id))
         try:
@@ -365,7 +365,7 @@ def _explain(host: Host, failed: CommandFailed) -> None:
         ) from failed
     if failed.status == NOT_MOUNTED:
         raise Unavailable(
-            f"host {host.manage}: the brick at {failed.stderr.strip()} is not mounted: mount it (`mount -a`) and start it"
+            f"host {host.manage}: the brick at {failed.stderr.strip()} is not mounted: mount it (`mount -a`), start it"
         ) from failed
     if failed.status == OTHER_SIZE:
         raise Incoherent(

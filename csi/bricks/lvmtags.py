@@ -1,8 +1,8 @@
 """Who a brick is, and whose a volume group is, as tags of LVM: they can be read when nothing can be mounted.
 
 Tags for people (``csi.volume=ID``), and the whole identity packed into as few tags as it takes, since LVM takes only
-letters, digits and ``_+.-/=!:&#``. LVM prints the tags of a thing sorted, with commas between; so they are written here,
-and the shell on the host compares them as one text.
+letters, digits and ``_+.-/=!:&#``. LVM prints the tags of a thing sorted, with commas between: so they are written
+here, and the shell on the host compares them as one text.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # The verbs of bricks/lvm.py: bricks as thin volumes. Loaded after verbs.sh, under its rules; some of its verbs are used here.
-# Statuses besides those of verbs.sh: 76 a volume group lacks a disk, 77 the device holds something, 78 it is in use.
+# Statuses besides those of verbs.sh: 77 a volume group lacks a disk, 78 the device holds something, 79 it is in use.
 #
 # LVM costs 50 ms and more at each start, so it is asked once in each script: csi_lvm_look keeps what it says in a file of
 # this shell's own, and the verbs after it read their rows there. A row of a volume group has five fields between |, one of a
@@ -32,7 +32,7 @@ csi_lvm_look() {
         row=${row#*|}
         [ "${row%%|*}" = "$2" ] || { printf '%s\n' "${row%%|*}" >&2; return 72; }
         row=${row#*|}
-        [ "${row%%|*}" -eq 0 ] || return 76
+        [ "${row%%|*}" -eq 0 ] || return 77
         shift 2
     done
 }
@@ -130,29 +130,46 @@ csi_lvm_mount() {
     mount -t xfs -o "$3" -- "$1" "$2"
 }
 
-# VG LV POOL METADATA POOLSIZE SIZE (KiB) MOUNT: make all of them at least so large, the file system too, while it is in use.
+# VG LV POOL TAGS TEXT METADATA POOLSIZE SIZE (KiB) MOUNT: make all of them at least so large, the file system too, while it is
+# in use; then the tags and brick.json say who it is now. Nothing is ever cut off.
 csi_lvm_grow() {
-    local row pool size
+    local row pool size tags tag owner IFS
     row=$(csi_lvm_row "$1" "$2")
-    [ -n "$row" ] || { printf '/dev/%s is not there\n' "$1/$2" >&2; return 71; }
-    csi_mounted "$7" || { printf '%s is not mounted\n' "$7" >&2; return 71; }
+    if [ -z "$row" ] || ! csi_mounted "$9"; then
+        printf '%s\n' "$9" >&2
+        return 76
+    fi
     row=${row#*|*|}
-    pool=${row%%|*}
-    row=${row#*|*|}
+    pool=${row%%|*} row=${row#*|}
+    tags=${row%%|*} row=${row#*|}
     size=${row%%|*}
+    owner=$1/$2
     row=$(csi_lvm_row "$1" "$pool")
-    row=${row#*|*|*|*|}
-    if [ "${row##*|}" -lt "$(($4 * 1024))" ]; then
-        # An absolute size of metadata is not taken together with one of the data.
-        csi_lvm lvextend -qq --autobackup=n --poolmetadatasize "+$(($4 - ${row##*|} / 1024))K" "$1/$pool" || return
+    row=${row#*|*|*|}
+    [ -n "$tags" ] || { tags=${row%%|*}; owner=$1/$pool; }
+    row=${row#*|}
+    if [ "${row##*|}" -lt "$(($6 * 1024))" ]; then
+        csi_lvm lvextend -qq --autobackup=n --poolmetadatasize "+$(($6 - ${row##*|} / 1024))K" "$1/$pool" || return
     fi
-    if [ "${row%%|*}" -lt "$(($5 * 1024))" ]; then
-        csi_lvm lvextend -qq --autobackup=n --size "$5K" "$1/$pool" || return
+    if [ "${row%%|*}" -lt "$(($7 * 1024))" ]; then
+        csi_lvm lvextend -qq --autobackup=n --size "$7K" "$1/$pool" || return
     fi
-    if [ "$size" -lt "$(($6 * 1024))" ]; then
-        csi_lvm lvextend -qq --autobackup=n --size "$6K" "$1/$2" || return
+    if [ "$size" -lt "$(($8 * 1024))" ]; then
+        csi_lvm lvextend -qq --autobackup=n --size "$8K" "$1/$2" || return
     fi
-    xfs_growfs -d "$7" >/dev/null
+    xfs_growfs -d "$9" >/dev/null || return
+    csi_brick_say "$9/brick.json" "$9/brick.json.part" "$5" || return
+    [ "$tags" != "$4" ] || return 0
+    set -- "$owner" "$4" "$tags"
+    IFS=,
+    for tag in $3; do
+        case ,$2, in *,"$tag",*) ;; *) set -- "$@" --deltag "$tag" ;; esac
+    done
+    for tag in $2; do
+        set -- "$@" --addtag "$tag"
+    done
+    shift 3
+    csi_lvm lvchange -qq --autobackup=n "$@" "$owner"
 }
 
 # [VG LV POOL]...: remove these volumes, then the pools that nothing is left in. LVM takes its lock once for each of the two.
@@ -204,9 +221,9 @@ csi_lvm_claim() {
         return 72
     }
     if [ "$4" = yes ]; then
-        wipefs -q -a -- "$1" || return 78
+        wipefs -q -a -- "$1" || return 79
     fi
-    csi_lvm pvcreate -qq --metadatasize=128M --dataalignment=256K -- "$1" || return 77
+    csi_lvm pvcreate -qq --metadatasize=128M --dataalignment=256K -- "$1" || return 78
     tag=$(printf ' --addtag %s' "$3" | sed 's/,/ --addtag /g')
     # shellcheck disable=SC2086 # a list of words
     csi_lvm vgcreate -qq --physicalextentsize=4M --autobackup=n $tag "$2" "$1"
@@ -220,7 +237,7 @@ csi_lvm_claim() {
 # DEVICE VG: give the device back, if it holds no brick any more. One that is gone already is fine.
 csi_lvm_release() {
     if csi_lvm vgs --noheadings -o vg_name -- "$2" >/dev/null 2>&1; then
-        csi_lvm vgremove -qq --autobackup=n -- "$2" || return 74
+        csi_lvm vgremove -qq -- "$2" || return 74
     fi
     if csi_lvm pvs --noheadings -o pv_name -- "$1" >/dev/null 2>&1; then
         csi_lvm pvremove -qq -- "$1" || return

@@ -87,11 +87,21 @@ def attach(disk: Path, blocks: Sequence[str]) -> None:
 
 def detach(disk: Path) -> None:
     """Let go of what LVM made of them, and of them."""
-    for loop in loops():
-        if loop.backing_file.startswith(f"{disk}/vd"):
-            for name in mapped(Path(loop.name).name):
-                call("dmsetup", "remove", "--force", "--noudevsync", name, check=False)
-            call("losetup", "--detach", loop.name, check=False)
+    for loop in _loops_of(disk):
+        for name in mapped(loop):
+            call("dmsetup", "remove", "--force", "--noudevsync", name, check=False)
+        call("losetup", "--detach", f"/dev/{loop}", check=False)
+
+
+def _loops_of(disk: Path) -> list[str]:
+    return [Path(loop.name).name for loop in loops() if loop.backing_file.startswith(f"{disk}/vd")]
+
+
+def mapped_of(disk: Path) -> list[str]:
+    """What is mapped onto any of the host's block devices."""
+    if not (disk / "dev").exists():
+        return []
+    return [name for loop in _loops_of(disk) for name in mapped(loop)]
 
 
 def mapped(device: str) -> list[str]:

@@ -4,7 +4,7 @@
 # from the kernel's command line. Only the checkout and LAB_WORK can be written; tmpfs lies over what else must be.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/run/home
 export DM_DISABLE_UDEV=1 # or lvcreate waits for device nodes that nobody makes
-export LAB_GUEST=1 PYTHONDONTWRITEBYTECODE=1 PYTEST_ADDOPTS="-p no:cacheprovider"
+export LAB_GUEST=1 PYTEST_ADDOPTS="-p no:cacheprovider"
 
 power_off() {
     echo o >/proc/sysrq-trigger
