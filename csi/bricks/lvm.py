@@ -137,13 +137,13 @@ class LvmBackend:
             host,
             [
                 *self._claimed(placed.device for placed in bricks),
-                Command(("stat", "-c", "%F:%n", "--", *(placed.brick.path for placed in bricks)), ok=(0, 1)),
+                Command(("stat", "-c", "%F:%s:%n", "--", *(placed.brick.path for placed in bricks)), ok=(0, 1)),
                 Command(("grep", "-F", *patterns, "/proc/self/mountinfo"), ok=(0, 1)),
                 Command(("grep", "-H", "-s", "-e", "", "--", *files), ok=(0, 1, 2)),
             ],
         )
         groups = lvmreport.read(look.stdout)
-        directories = {line.partition(":")[2] for line in stats.stdout.splitlines() if line.startswith("directory:")}
+        directories = {line.split(":", 2)[2] for line in stats.stdout.splitlines() if line.startswith("directory:")}
         mounted = {line.split(" ")[4] for line in mounts.stdout.splitlines()}
         said = dict(line.partition(":")[::2] for line in reversed(texts.stdout.split("\n")))
         return tuple(_state(placed, groups, directories, mounted, said) for placed in bricks)

@@ -35,7 +35,7 @@ def lab() -> Iterator[Lab]:
         pytest.skip(f"THE LABORATORY DID NOT RUN: {reason}")
     remove_abandoned()
     # In the virtual machine the devices are block devices, and bricks are LVM's.
-    lab = Lab(session_instance(), devices=0, blocks=2) if vm.inside() else Lab(session_instance())
+    lab = Lab(session_instance(), devices=0, blocks=2, hooks=False) if vm.inside() else Lab(session_instance())
     try:
         lab.up(pool=True)
         yield lab

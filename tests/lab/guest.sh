@@ -32,7 +32,6 @@ machine() {
     mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc.work /etc || return
     mkdir /run/lib /run/lib.work
     mount -t overlay overlay -o lowerdir=/var/lib,upperdir=/run/lib,workdir=/run/lib.work /var/lib || return
-    # No archive of metadata at each change, and no look at devices that are none.
     echo "hosts: files" >/etc/nsswitch.conf
     ip link set lo up
     mkdir -p "$checkout" && mount --bind /run/checkout "$checkout"

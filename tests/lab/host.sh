@@ -21,6 +21,10 @@ if [ "$stage" = root ]; then
         [ -d "$new$volatile" ] && mount -t tmpfs -o mode=0755 lab "$new$volatile"
     done
     chmod 1777 "$new/tmp" "$new/dev/shm"
+    # This machine's start-up files would take their time at each login on the host.
+    for place in /root/.bashrc /root/.bash_profile /root/.bash_login /root/.profile; do
+        [ ! -e "$new$place" ] || mount --bind /dev/null "$new$place"
+    done
     mkdir -p "$new/run/gluster" "$new/run/lock" "$new/run/sshd" "$new/run/mount"
     # Only the machine's root file system is in the tree so far: one that the lab lies on is bound as well.
     below=$(findmnt --noheadings --first-only --output TARGET --target "$disk")
