@@ -71,9 +71,11 @@ class LvmBackend:
         mark = lvmtags.of_device(DeviceMark(instance, device.id))
         group = naming.volume_group(device.id)
         try:
-            await self._run(
-                host, [Command(("csi_lvm_claim", device.path, group, mark, "yes" if destroy else "no"))], seconds=300
-            )
+            commands = [
+                Command(("csi_lvm_claim", device.path, group, mark, "yes" if destroy else "no")),
+                Command(("mkdir", "-p", "--", f"{naming.LVM_BRICK_ROOT}/{group}")),
+            ]
+            await self._run(host, commands, seconds=300)
         except CommandFailed as failed:
             lvmerrors.explain_claim(host, device, failed)
             raise
