@@ -85,6 +85,30 @@ class LvmBackend:
         commands = [Command(("csi_lvm_release", device.path, naming.volume_group(device.id)))]
         await self._run(host, [*self._claimed([device]), *commands])
 
+    async def take_over(self, host: Host, device: Device, bricks: Sequence[PlacedBrick]) -> None:
+        """What Heketi made, and keeps mounted, is ours from now on: it gets our mark and the identities of the bricks.
+
+        Raises: Incoherent if anybody's tags are there already, Unavailable if a brick is not mounted.
+        """
+        words = [naming.volume_group(device.id), lvmtags.of_device(DeviceMark(self._instance, device.id))]
+        for placed in bricks:
+            words += [lvmpaths.names(placed)[1], lvmtags.of_brick(placed.identity)]
+            words += [lvmpaths.mount_point(placed), identity.write(placed.identity)]
+        try:
+            await self._run(host, [Command(("csi_lvm_take_over", *words))])
+        except CommandFailed as failed:
+            if failed.status == lvmerrors.Status.EVIDENCE:
+                path, _, said = failed.stderr.partition("\n")
+                placed_there = next((p for p in bricks if p.brick.id in path), None)
+                raise evidence.incoherent(host, placed_there, path, said.strip(), lvmtags.read_brick(said)) from failed
+            raise
+
+    async def survey(self, host: Host) -> tuple[VolumeGroup, ...]:
+        """All volume groups of the host that are named as a device's, ours and Heketi's, with their volumes."""
+        (look,) = await self._run(host, [Command(("csi_lvm_look",))])
+        groups = lvmreport.read(look.stdout).values()
+        return tuple(group for group in groups if naming.is_id(group.name.removeprefix("vg_")))
+
     # --- bricks ---
 
     async def create(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:

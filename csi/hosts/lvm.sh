@@ -244,3 +244,40 @@ csi_lvm_release() {
     fi
     [ ! -d "/var/lib/heketi/mounts/$2" ] || rmdir -- "/var/lib/heketi/mounts/$2" 2>/dev/null || return 0
 }
+
+# VG MARK [LV TAGS MOUNT TEXT]...: what Heketi made gets our mark, tags and brick.json, unless anybody's are there already.
+csi_lvm_take_over() {
+    local group mark tags row file
+    group=$1 mark=$2 file=/run/gluster-csi.lvm.$$
+    shift 2
+    csi_lvm_report "$group" >"$file" || { printf '%s\n' "$group" >&2; return 71; }
+    row=$(grep -m 1 "^ *$group|[^|]*|[0-9]*|[0-9]*|[0-9]* *\$" "$file")
+    row=${row#*|}
+    csi_lvm_tag vgchange "$group" "${row%%|*}" "$mark" || return
+    while [ "$#" -ge 4 ]; do
+        row=$(csi_lvm_row "$group" "$1")
+        if [ -z "$row" ] || ! csi_mounted "$3"; then
+            printf '%s\n' "$3" >&2
+            return 76
+        fi
+        row=${row#*|*|*|}
+        csi_lvm_tag lvchange "$group/$1" "${row%%|*}" "$2" || return
+        [ -e "$3/brick.json" ] || csi_brick_say "$3/brick.json" "$3/brick.json.part" "$4" || return
+        shift 4
+    done
+}
+
+# VERB NAME OLD NEW: give what has no tags these tags.
+csi_lvm_tag() {
+    local verb name tag IFS
+    [ "$3" != "$4" ] || return 0
+    verb=$1 name=$2
+    [ -z "$3" ] || { csi_evidence "/dev/$name" "$3"; return; }
+    set -- "$4"
+    IFS=,
+    for tag in $1; do
+        set -- "$@" --addtag "$tag"
+    done
+    shift
+    csi_lvm "$verb" -qq --autobackup=n "$@" "$name"
+}

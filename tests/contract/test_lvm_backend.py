@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import pytest
@@ -29,23 +30,40 @@ from tests.contract.test_brick_backend import (
 )
 from tests.lab import vm
 
+
+def _simulated(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Many calls: on real LVM in the virtual machine each takes seconds."""
+
+    @functools.wraps(test)
+    async def alike(**fixtures: object) -> None:
+        await test(**fixtures)
+
+    return pytest.mark.parametrize("bench", ["simulated"], indirect=True)(alike)
+
+
 # Those that say nothing of how a backend keeps its bricks run here too, with the fixture of this file.
 test_a_brick_in_use_stays_and_its_user_is_named = every.test_a_brick_in_use_stays_and_its_user_is_named
 test_a_claim_can_be_repeated = every.test_a_claim_can_be_repeated
-test_a_creation_interrupted_anywhere_can_be_finished = every.test_a_creation_interrupted_anywhere_can_be_finished
-test_a_creation_interrupted_anywhere_can_be_undone = every.test_a_creation_interrupted_anywhere_can_be_undone
-test_a_destruction_interrupted_anywhere_can_be_finished = every.test_a_destruction_interrupted_anywhere_can_be_finished
+test_a_creation_interrupted_anywhere_can_be_finished = _simulated(
+    every.test_a_creation_interrupted_anywhere_can_be_finished
+)
+test_a_creation_interrupted_anywhere_can_be_undone = _simulated(
+    every.test_a_creation_interrupted_anywhere_can_be_undone
+)
+test_a_destruction_interrupted_anywhere_can_be_finished = _simulated(
+    every.test_a_destruction_interrupted_anywhere_can_be_finished
+)
 test_a_volume_may_have_any_name = every.test_a_volume_may_have_any_name
 test_bricks_are_mounted_again_after_a_reboot = every.test_bricks_are_mounted_again_after_a_reboot
-test_destroying_what_is_not_there_is_fine = every.test_destroying_what_is_not_there_is_fine
+test_destroying_what_is_not_there_is_fine = _simulated(every.test_destroying_what_is_not_there_is_fine)
 test_identities_written_before_the_volume_grew_are_ours = every.test_identities_written_before_the_volume_grew_are_ours
 test_making_it_again_changes_nothing = every.test_making_it_again_changes_nothing
-test_no_bricks_are_no_work = every.test_no_bricks_are_no_work
+test_no_bricks_are_no_work = _simulated(every.test_no_bricks_are_no_work)
 test_owner_and_mode_that_users_gave_to_the_directory_stay = (
     every.test_owner_and_mode_that_users_gave_to_the_directory_stay
 )
 test_several_bricks_of_a_host_are_one_call = every.test_several_bricks_of_a_host_are_one_call
-test_the_directory_has_the_mode_that_is_asked_for = every.test_the_directory_has_the_mode_that_is_asked_for
+test_the_directory_has_the_mode_that_is_asked_for = _simulated(every.test_the_directory_has_the_mode_that_is_asked_for)
 
 KINDS = ("simulated", *([pytest.param("lab", marks=pytest.mark.lab)] if vm.inside() else []))
 
@@ -213,6 +231,20 @@ async def test_a_pool_whose_volume_was_never_made_is_finished_or_removed(bench: 
         assert bench.on.traces() == bench.clean
 
 
+async def test_whatever_ends_it_a_creation_can_be_finished_and_removed(bench: LvmBench) -> None:
+    placed = bench.placed()
+    for after in range(1, 6):
+        bench.runner.after = after
+        with pytest.raises(HostUnreachable):
+            await bench.backend.create(bench.on.host, [placed])
+        bench.runner.after = None
+        if after % 2:
+            await bench.create(placed)
+            assert await bench.inspect(placed) == (whole(placed),), f"after {after} commands"
+        await bench.destroy(placed)
+        assert bench.on.traces() == bench.clean, f"after {after} commands"
+
+
 async def test_many_are_destroyed_at_once(bench: LvmBench) -> None:
     bricks = [bench.placed(f"pvc-{n}", device=n % 2, size=512 << 20) for n in range(6)]
     await bench.create(*bricks)
@@ -309,7 +341,20 @@ async def test_what_heketi_made_is_not_ours_until_it_is_taken_over(bench: LvmBen
     with pytest.raises(Incoherent, match="without a tag"):
         await bench.destroy(placed)
     assert await bench.backend.find(bench.on.host, bench.devices) == ()
-    bench.on.retag(f"{group}/{name}", lvmtags.of_brick(placed.identity))
+    volumes = {group.name: group.volumes for group in await bench.backend.survey(bench.on.host)}
+    assert (volumes[group][name].pool, volumes[group][name].size) == ("tp_" + "a" * 32, SIZE)
+    with pytest.raises(Unavailable, match="not mounted"):
+        await bench.backend.take_over(bench.on.host, placed.device, [placed])
+    point, device = lvmpaths.mount_point(placed), lvmpaths.block_device(placed)
+    commands = [("mkdir", "-p", point), ("mkfs.xfs", "-i", "size=512", "-n", "size=8192", device)]
+    commands += [("mount", "-o", lvmpaths.MOUNT_OPTIONS, device, point), ("mkdir", f"{point}/brick")]
+    await bench.runner.run(bench.on.host, Script(tuple(map(Command, commands))))
+    for _ in range(2):
+        await bench.backend.take_over(bench.on.host, placed.device, [placed])
+    assert await bench.inspect(placed) == (whole(placed),)
+    stranger = replace(placed, identity=replace(placed.identity, volume_name="another"))
+    with pytest.raises(Incoherent, match=placed.identity.volume_name):
+        await bench.backend.take_over(bench.on.host, placed.device, [stranger])
     assert await bench.backend.find(bench.on.host, bench.devices) == (placed.identity,)
     await bench.destroy(placed)
     assert bench.on.traces() == bench.clean

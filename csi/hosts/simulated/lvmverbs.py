@@ -218,7 +218,28 @@ def _release(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
     return DONE
 
 
+def _take_over(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
+    _, name, mark, *bricks = argv
+    machine.write(_REPORT, _report(machine, [name]))
+    if (group := machine.lvm.groups.get(name)) is None:
+        return failed(_UNMARKED, name)
+    things = [(name, group.tags, mark, "")]
+    for volume, tags, point, text in zip(bricks[::4], bricks[1::4], bricks[2::4], bricks[3::4], strict=True):
+        if volume not in group.volumes or point not in machine.mounts:
+            return failed(_NOT_MOUNTED, point)
+        things.append((f"{name}/{volume}", group.volumes[volume].tags, tags, f"{point}/brick.json\n{text}"))
+    for path, present, wanted, said in things:
+        if present and ",".join(sorted(present)) != wanted:
+            return failed(_EVIDENCE, f"/dev/{path}\n{','.join(sorted(present))}")
+        present.update(wanted.split(","))
+        file, _, text = said.partition("\n")
+        if file and machine.find(file) is None:
+            machine.write(file, text + "\n")
+    return DONE
+
+
 VERBS: dict[str, Program] = {
+    "csi_lvm_take_over": _take_over,
     "csi_lvm_look": _look,
     "csi_lvm_ours": _ours,
     "csi_lvm_make": _make,
