@@ -52,6 +52,7 @@ from csi.mounts.staged import StagedFiles
 from csi.nodeports import Notices, Publications, ServerLists
 from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Runner, Store
 from csi.service.adoption import Adoption
+from csi.service.fullness import Fullness
 from csi.service.journal import Journal
 from csi.service.operations import Operations
 from csi.service.placing import Placing
@@ -267,7 +268,10 @@ async def _take_charge(
     if isinstance(core.outside.store, KubeStore):
         api = api_of(settings, stack)
         keep_resources(core, core.outside.store, api, _events(api, settings), stack)
-    stack.callback(metrics.watch(core.outside.store, core.operations, lambda: core.succession.late))
+    fullness = _watch_pools(core, settings, stack)
+    stack.callback(
+        metrics.watch(core.outside.store, core.operations, lambda: core.succession.late, lambda: fullness.measured)
+    )
     return True
 
 
@@ -294,6 +298,20 @@ def _claim_notices(settings: Settings, stack: AsyncExitStack) -> ClaimNotices | 
     if settings.state.backend != "kubernetes":
         return None
     return ClaimEvents(_events(api_of(settings, stack), settings))
+
+
+def _watch_pools(core: Core, settings: Settings, stack: AsyncExitStack) -> Fullness:
+    outside, bricks = core.outside, settings.bricks
+    gauge = LvmBackend(outside.runner, settings.instance, bricks.fstab)
+    fullness = Fullness(
+        gauge,
+        outside.clock,
+        lambda: outside.store.inventory,
+        interval=bricks.pool_interval,
+        limit=bricks.pool_limit,
+    )
+    stack.push_async_callback(_ended, asyncio.create_task(fullness.run(), name="thin pools"))
+    return fullness
 
 
 def _keep_groups(settings: Settings, stack: AsyncExitStack) -> None:

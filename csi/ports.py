@@ -12,7 +12,18 @@ from typing import Protocol
 from csi.core.command import Result, Script
 from csi.core.errors import NotFound
 from csi.core.inventory import Inventory
-from csi.core.model import Backend, BrickIdentity, ClusterId, Device, Host, PlacedBrick, Record, Volume
+from csi.core.model import (
+    Backend,
+    BrickId,
+    BrickIdentity,
+    ClusterId,
+    Device,
+    DeviceId,
+    Host,
+    PlacedBrick,
+    Record,
+    Volume,
+)
 
 
 class Clock(Protocol):
@@ -181,6 +192,21 @@ class BrickBackend(Protocol):
 
     async def find(self, host: Host, devices: Sequence[Device]) -> tuple[BrickIdentity, ...]:
         """The identities of all bricks on these devices, mounted or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFullness:
+    """How much of a brick's thin pool is taken, in percent."""
+
+    device: DeviceId
+    brick: BrickId
+    data: float
+    metadata: float
+
+
+class PoolGauge(Protocol):
+    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
+        """Of the pools of our bricks on these devices. Raises: as BrickBackend's."""
 
 
 # --- gluster ----------------------------------------------------------------------------------

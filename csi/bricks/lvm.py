@@ -24,7 +24,7 @@ from csi.core import naming, sizes
 from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, InvalidRequest
 from csi.core.model import Backend, BrickId, BrickIdentity, Device, Host, PlacedBrick
-from csi.ports import BrickState, DeviceFacts, Runner
+from csi.ports import BrickState, DeviceFacts, PoolFullness, Runner
 
 _log = structlog.get_logger(__name__)
 
@@ -186,6 +186,20 @@ class LvmBackend:
                 elif volume.name.startswith("brick_"):
                     _log.warning("a brick without an identity", host=host.manage, volume=f"{group.name}/{volume.name}")
         return tuple(found.values())
+
+    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
+        (look,) = await self._run(host, self._claimed(devices))
+        groups = lvmreport.read(look.stdout)
+        found = []
+        for device in devices:
+            group = groups[naming.volume_group(device.id)]
+            for volume in group.volumes.values():
+                pool, one = group.volumes.get(volume.pool), lvmtags.read_brick(group.tags_of(volume))
+                if pool is None or one is None or pool.data_percent is None or pool.metadata_percent is None:
+                    continue
+                if volume.name == naming.logical_volume(one.brick.id):
+                    found.append(PoolFullness(device.id, one.brick.id, pool.data_percent, pool.metadata_percent))
+        return tuple(found)
 
     # --- how scripts are run ---
 
