@@ -71,8 +71,8 @@ crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover,
 lab: $(APT) $(DEV) ## Tests on a real pool of GlusterFS hosts in namespaces (root)
 	$(AS_ROOT) $(BIN)/pytest tests/lab
 
-lab-lvm: $(APT_LVM) $(DEV) $(SANITY) ## Tests with real LVM, in a virtual machine (root)
-	$(AS_ROOT) $(PY) -m tests.lab vm -- pytest tests/lvm
+lab-lvm: $(APT_LVM) $(DEV) ## Tests with real LVM, in a virtual machine (root)
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 1800 -- pytest --timeout 600 -m lab tests/lvm tests/contract/test_lvm_backend.py
 
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity

@@ -221,6 +221,11 @@ csi_lvm_claim() {
         return 72
     }
     if [ "$4" = yes ]; then
+        tags=$(csi_lvm pvs --noheadings -o vg_name -- "$1" 2>/dev/null)
+        if [ -n "${tags##* }" ]; then
+            printf 'volume group %s\n' "${tags##* }" >&2
+            return 78
+        fi
         wipefs -q -a -- "$1" || return 79
     fi
     csi_lvm pvcreate -qq --metadatasize=128M --dataalignment=256K -- "$1" || return 78

@@ -13,7 +13,7 @@ import structlog
 
 from csi.core.errors import DriverError
 from csi.core.inventory import Inventory
-from csi.core.model import Backend, BrickId, Device, Host
+from csi.core.model import Backend, BrickId, Device, Host, HostId
 from csi.ports import Clock, PoolFullness, PoolGauge
 
 _log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ class Measured:
 
 
 class Fullness:
-    """Looks every ``interval`` seconds; tells of a pool that reaches ``limit`` percent, once until it is below again."""
+    """Looks every ``interval`` seconds; tells of a pool that reaches ``limit`` percent, once until it falls below."""
 
     def __init__(
         self, gauge: PoolGauge, clock: Clock, inventory: Callable[[], Inventory], *, interval: float, limit: float
@@ -51,11 +51,11 @@ class Fullness:
     async def look(self) -> None:
         """Ask all hosts with volume groups at once. What does not answer keeps what was measured last."""
         inventory = self._inventory()
-        devices: dict[Host, list[Device]] = {}
+        devices: dict[HostId, list[Device]] = {}
         for device in inventory.devices.values():
             if device.backend is Backend.LVM:
-                devices.setdefault(inventory.hosts[device.host_id], []).append(device)
-        found = await asyncio.gather(*(self._of_host(host, there) for host, there in devices.items()))
+                devices.setdefault(device.host_id, []).append(device)
+        found = await asyncio.gather(*(self._of_host(inventory.hosts[on], there) for on, there in devices.items()))
         self.measured = tuple(one for of_host in found for one in of_host)
         for one in self.measured:
             self._tell(one)

@@ -195,6 +195,8 @@ def _claim(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
         return DONE if tags == mark else failed(_MARKED_OTHERWISE, tags)
     block = machine.blocks.get(path)
     if wipe == "yes" and block is not None:
+        if (there := machine.lvm.physical.get(path)) is not None and there.group is not None:
+            return failed(_HOLDS_SOMETHING, f"volume group {there.group.name}")
         if machine.is_mounted(block):
             return failed(_IN_USE, f"wipefs: error: {path}: probing initialization failed: Device or resource busy")
         block.filesystem = None
