@@ -18,10 +18,10 @@ of ``service/journal.py`` that was cut in two leaves a pair of records that no w
     revoke_delete            put Volume READY; remove Operation    Volume READY, deletion         remove the Operation
     turn_back, note, adopt, finish_undo                            one write each
 
-Nothing is touched on a host before begin_delete has returned, and nobody is told of a volume before finish_create has
-removed the Operation. That removal is where two controllers that each believe to lead would meet, since turning the
-Operation back is a write to the same resource: one of them is refused. If the other one won, there is a Volume beside
-a creation that goes BACK, of which nobody was told: the Volume is removed, and the undoing goes on.
+Nothing is touched on a host before begin_delete has returned. Of a volume somebody is told when finish_create has put
+the Volume and our lease holds still: who leads after us begins when it has ended, so it finds the Volume, and the
+Operation is done. Its removal follows (``clearing.py``). If a Volume was put late, by one that leads no more, it stands
+beside a creation that goes BACK, and nobody was told of it: the Volume is removed, and the undoing goes on.
 """
 
 from __future__ import annotations
@@ -64,6 +64,10 @@ class Write:
     verb: Verb
     record: Record
     before: Record | None = None
+
+    @property
+    def key(self) -> tuple[type[Record], str]:
+        return type(self.record), self.record.id
 
 
 def in_order(step: Advance) -> tuple[Write, ...]:
