@@ -53,7 +53,7 @@ class Grown:
         self._made = 0
 
     async def grow(self) -> None:
-        world = World()
+        world = World(recording=False)
         world.glusterd = SimulatedGlusterd(world)
         self._runner = SimulatedRunner(world)
         self._outside = app.Outside(
