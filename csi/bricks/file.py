@@ -383,7 +383,7 @@ def _explain(host: Host, failed: CommandFailed) -> None:
         ) from failed
     if failed.status == NOT_MOUNTED:
         raise Unavailable(
-            f"host {host.manage}: the brick at {failed.stderr.strip()} is not mounted: mount it (`mount -a`) and start it"
+            f"host {host.manage}: the brick at {failed.stderr.strip()} is not mounted: mount it (`mount -a`), start it"
         ) from failed
     if failed.status == OTHER_SIZE:
         raise Incoherent(
