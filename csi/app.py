@@ -20,7 +20,7 @@ from csi.bricks.file import FileBackend
 from csi.clock import SystemClock
 from csi.config import Settings
 from csi.core import topologyfile
-from csi.core.model import Backend
+from csi.core.model import Backend, OperationKind
 from csi.core.placement import Limits
 from csi.driver import server
 from csi.driver.admin import AdminService
@@ -51,6 +51,7 @@ from csi.mounts.staged import StagedFiles
 from csi.nodeports import Notices, Publications, ServerLists
 from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Runner, Store
 from csi.service.adoption import Adoption
+from csi.service.expansion import Expansion
 from csi.service.journal import Journal
 from csi.service.operations import Operations
 from csi.service.placing import Placing
@@ -110,6 +111,7 @@ class Core:
     topology: Topology
     adoption: Adoption
     succession: Succession
+    expansion: Expansion
 
 
 def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
@@ -178,9 +180,11 @@ def wire(outside: Outside, settings: Settings) -> Core:
     placing = Placing(journal, presence, limits)
     volumes = Volumes(journal, steps, adoption, operations, placing=placing, succession=succession)
     pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
-    recovery = Recovery(journal, volumes, operations, outside.clock, succession=succession, pace=pace)
+    expansion = Expansion(journal, steps, operations, placing)
+    others = {OperationKind.EXPAND: expansion.resume}
+    recovery = Recovery(journal, volumes, operations, outside.clock, succession=succession, pace=pace, others=others)
     topology = Topology(outside.store, outside.gluster, outside.backends, adoption, settings.instance)
-    return Core(outside, operations, volumes, recovery, topology, adoption, succession)
+    return Core(outside, operations, volumes, recovery, topology, adoption, succession, expansion)
 
 
 def settings_for(role: Role, config_file: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -217,7 +221,7 @@ async def run(  # noqa: C901 - the order of a start, in one place
         if role.controls:
             leadership = leadership_of(settings)
             core = wire(outside or reach(settings, leadership), settings)
-            edge.add_controller(ControllerService(core.volumes, _claim_notices(settings, stack)))
+            edge.add_controller(ControllerService(core.volumes, core.expansion, _claim_notices(settings, stack)))
             edge.add_admin(AdminService(core.topology))
         if role.mounts:
             publisher, publications = _publisher(settings, stack)

@@ -155,6 +155,13 @@ class BrickBackend(Protocol):
         A call of its own, since gluster can do without it: it takes place while ``volume create`` waits for peers.
         """
 
+    async def grow(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+        """Each brick's storage and its file system have ``brick.size`` bytes or more, while it is in use.
+
+        One that is that large already is fine. Afterwards the bricks carry the identities that are given here.
+        Raises: Incoherent if a brick carries another's identity, Unavailable if one is not mounted.
+        """
+
     async def verify(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         """May these be destroyed? What is gone already may.
 

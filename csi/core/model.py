@@ -48,6 +48,13 @@ class ZoneChecking(StrEnum):
     STRICT = "strict"
 
 
+class Expansion(StrEnum):
+    """How volumes may get larger. ``ADD_SETS``: by further sets of bricks, where their own bricks can't grow."""
+
+    IN_PLACE = "inPlace"
+    ADD_SETS = "addSets"
+
+
 class Protection(StrEnum):
     NONE = "none"
     REPLICATE = "replicate"
@@ -111,6 +118,7 @@ class VolumeSpec:
     root_mode: int = 0o2770
     ping_timeout: int = 8  # seconds
     zones: tuple[int, ...] = ()  # where bricks may lie, as Kubernetes asked; empty: anywhere
+    expansion: Expansion = Expansion.IN_PLACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +204,7 @@ class Volume:
 class OperationKind(StrEnum):
     CREATE = "create"
     DELETE = "delete"
+    EXPAND = "expand"
 
 
 class Direction(StrEnum):
@@ -214,6 +223,7 @@ class Step(StrEnum):
     START_VOLUME = "start-volume"
     REMOVE_VOLUME = "remove-volume"
     DESTROY_BRICKS = "destroy-bricks"
+    GROW_BRICKS = "grow-bricks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +232,14 @@ class Operation:
 
     id: OperationId
     kind: OperationKind
-    volume: Volume  # as it will be (create) or was (delete)
+    volume: Volume  # as it will be, or was (delete)
     steps: tuple[Step, ...]
     direction: Direction = Direction.FORWARD
     error: str = ""  # why it turned back, or why it waits
     attempts: int = 0
     started: float = 0.0  # seconds since the epoch
     term: int = 0  # of the controller that began it, where several stand by; 0 where there is one
+    before: Volume | None = None  # as it was when it began to be changed (expand); deleted in the middle of that
     version: int = 0
 
 

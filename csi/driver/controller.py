@@ -19,6 +19,7 @@ from csi.core.model import Volume
 from csi.driver import wire, zones
 from csi.driver.claims import Claim, claim_of
 from csi.ports import ClaimNotices
+from csi.service.expansion import Expansion
 from csi.service.volumes import Condition, Volumes
 
 _log = structlog.get_logger(__name__)
@@ -31,13 +32,15 @@ CAPABILITIES = (
     _Rpc.GET_VOLUME,
     _Rpc.VOLUME_CONDITION,
     _Rpc.SINGLE_NODE_MULTI_WRITER,
+    _Rpc.EXPAND_VOLUME,
 )
 
 
 class ControllerService(rpc.ControllerServicer):
-    def __init__(self, volumes: Volumes, notices: ClaimNotices | None = None) -> None:
+    def __init__(self, volumes: Volumes, expansion: Expansion, notices: ClaimNotices | None = None) -> None:
         self._volumes = volumes
         self._notices = notices
+        self._expansion = expansion
 
     async def ControllerGetCapabilities(  # noqa: N802 - here and below the name is the wire's
         self, request: pb.ControllerGetCapabilitiesRequest, context: object
@@ -60,6 +63,14 @@ class ControllerService(rpc.ControllerServicer):
     ) -> pb.DeleteVolumeResponse:
         await self._volumes.delete(wire.required("volume_id", request.volume_id))
         return pb.DeleteVolumeResponse()
+
+    async def ControllerExpandVolume(  # noqa: N802
+        self, request: pb.ControllerExpandVolumeRequest, context: object
+    ) -> pb.ControllerExpandVolumeResponse:
+        asked = wire.expand_request(request)
+        volume = await self._expansion.expand(asked)
+        # GlusterFS clients see the new size by themselves.
+        return pb.ControllerExpandVolumeResponse(capacity_bytes=volume.size, node_expansion_required=False)
 
     async def ValidateVolumeCapabilities(  # noqa: N802
         self, request: pb.ValidateVolumeCapabilitiesRequest, context: object

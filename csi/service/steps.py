@@ -76,7 +76,7 @@ class Steps:
 
         Raises: Incoherent with the evidence, if any says that it is another's.
         """
-        await on_all([backend.verify(host, bricks) for host, backend, bricks in self._by_host(volume)])
+        await on_all([backend.verify(host, bricks) for host, backend, bricks in self.by_host(volume)])
 
     def pool(self, cluster: ClusterId) -> Pool:
         return Pool.of(self.inventory(), cluster)
@@ -89,11 +89,11 @@ class Steps:
     async def _apply(self, step: Step, volume: Volume) -> None:
         match step:
             case Step.MAKE_BRICKS:
-                await on_all([backend.create(host, bricks) for host, backend, bricks in self._by_host(volume)])
+                await on_all([backend.create(host, bricks) for host, backend, bricks in self.by_host(volume)])
             case Step.CREATE_VOLUME:
                 # Side by side: glusterd waits for its peers most of the time, and has no use for fstab.
                 creation = self.gluster.create(self.pool(volume.cluster_id), volume, self.hosts(volume))
-                entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self._by_host(volume)]
+                entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self.by_host(volume)]
                 await on_all([creation, *entries])
             case Step.SET_OPTIONS:
                 await self.gluster.set_options(self.pool(volume.cluster_id), volume.gluster_name, volume.spec.options)
@@ -103,6 +103,8 @@ class Steps:
                 await self._remove_volume(volume)
             case Step.DESTROY_BRICKS:
                 await self._destroy_bricks(volume)
+            case Step.GROW_BRICKS:
+                await on_all([backend.grow(host, bricks) for host, backend, bricks in self.by_host(volume)])
 
     async def _remove_volume(self, volume: Volume) -> None:
         pool = self.pool(volume.cluster_id)
@@ -123,7 +125,7 @@ class Steps:
 
     async def remains(self, volume: Volume) -> list[str]:
         """What there is of it, for people: its Gluster volume and its bricks."""
-        groups = self._by_host(volume)
+        groups = self.by_host(volume)
         known, states = await asyncio.gather(
             self.gluster.info(self.pool(volume.cluster_id), volume.gluster_name),
             asyncio.gather(*(backend.inspect(host, bricks) for host, backend, bricks in groups)),
@@ -146,9 +148,9 @@ class Steps:
             )
 
     async def _destroy_bricks(self, volume: Volume) -> None:
-        await on_all([backend.destroy(host, bricks) for host, backend, bricks in self._by_host(volume)])
+        await on_all([backend.destroy(host, bricks) for host, backend, bricks in self.by_host(volume)])
 
-    def _by_host(self, volume: Volume) -> list[tuple[Host, BrickBackend, list[PlacedBrick]]]:
+    def by_host(self, volume: Volume) -> list[tuple[Host, BrickBackend, list[PlacedBrick]]]:
         """One entry, and so one round trip, per host and kind of device."""
         inventory = self.inventory()
         groups: dict[tuple[str, Backend], list[PlacedBrick]] = {}

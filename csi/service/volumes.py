@@ -192,7 +192,9 @@ class Volumes:
             if found is None:
                 return
             volume = await self._journal.adopt(found)
-        await self._destroy(await self._journal.begin_delete(volume), fresh=True)
+        deletion = await self._journal.begin_delete(volume)
+        # One that ended a change is not taken back: the hosts may be past what the volume's record said before.
+        await self._destroy(deletion, fresh=deletion.before is None)
 
     async def _destroy(self, deletion: Operation, *, fresh: bool = False) -> None:
         """Evidence first, then the plan. ``fresh``: nothing was done for this operation before."""

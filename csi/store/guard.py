@@ -29,8 +29,11 @@ def held_bricks(record: Record) -> tuple[Brick, ...]:
     match record:
         case Volume(bricks=bricks):
             return bricks
-        case Operation(kind=OperationKind.CREATE, volume=volume):
-            return volume.bricks
+        case Operation(kind=OperationKind.DELETE):
+            return ()
+        case Operation(volume=volume, before=before):
+            held = {brick.id for brick in before.bricks} if before is not None else set()
+            return tuple(brick for brick in volume.bricks if brick.id not in held)
         case _:
             return ()
 

@@ -16,6 +16,10 @@ of ``service/journal.py`` that was cut in two leaves a pair of records that no w
     finish_delete            put RestingGid; remove Volume;        RestingGid, Volume, Operation  nothing: it is redone
                              remove Operation                      deletion, no Volume            remove the Operation
     revoke_delete            put Volume READY; remove Operation    Volume READY, deletion         remove the Operation
+    begin_expand, revise                                           one write each
+    finish_change            put Volume; remove Operation          Volume as it should be         remove the Operation
+    begin_delete of a volume that is being changed: as above, and Volume READY again has the bricks of the change,
+                             which goes on; or Volume DELETING with its deletion and the change  remove the change
     turn_back, note, adopt, finish_undo                            one write each
 
 Nothing is touched on a host before begin_delete has returned. Of a volume somebody is told when finish_create has put
@@ -92,7 +96,11 @@ def repairs(inventory: Inventory) -> Sequence[Change]:
     """What brings a state that a commit was cut short in to one that a whole commit leaves; empty for those."""
     changes: list[Change] = []
     for operation in inventory.operations.values():
-        changes += _of_operation(operation, inventory.volumes.get(operation.volume.id))
+        volume = inventory.volumes.get(operation.volume.id)
+        if operation.kind in (OperationKind.CREATE, OperationKind.DELETE):
+            changes += _of_operation(operation, volume)
+        elif _is_over(operation, volume, inventory):
+            changes.append(Remove(operation))
     for volume in inventory.volumes.values():
         deletion = naming.operation_id(OperationKind.DELETE, volume.id)
         if volume.state is VolumeState.DELETING and deletion not in inventory.operations:
@@ -110,3 +118,10 @@ def _of_operation(operation: Operation, volume: Volume | None) -> Iterator[Chang
             yield Remove(operation)
         case _:
             pass
+
+
+def _is_over(change: Operation, volume: Volume | None, inventory: Inventory) -> bool:
+    """The change is done, or the volume is deleted in its place."""
+    if volume is None or volume == replace(change.volume, state=volume.state, version=volume.version):
+        return True
+    return naming.operation_id(OperationKind.DELETE, volume.id) in inventory.operations

@@ -19,6 +19,7 @@ from csi.core.model import Brick, BrickId, ClusterId, DeviceId, Gid, HostId, Vol
 from csi.driver.controller import ControllerService
 from csi.driver.identity import IdentityService
 from csi.driver.server import Server
+from csi.service.expansion import ExpandRequest, Expansion
 from csi.service.placing import Capacity
 from csi.service.volumes import Condition, CreateRequest, Page, Volumes
 
@@ -104,12 +105,28 @@ class FakeVolumes:
 
 
 @dataclass
+class FakeExpansion:
+    """Makes the volumes larger that it finds."""
+
+    volumes: FakeVolumes
+    asked: list[ExpandRequest] = field(default_factory=list)
+
+    async def expand(self, request: ExpandRequest) -> Volume:
+        self.volumes._fail()
+        self.asked.append(request)
+        known = self.volumes.get(request.volume_id)
+        larger = self.volumes.volumes[known.id] = replace(known, size=max(known.size, request.required))
+        return larger
+
+
+@dataclass
 class Edge:
     """A running server, and clients for it."""
 
     path: Path
     server: Server
     volumes: FakeVolumes
+    expansion: FakeExpansion
     identity_service: IdentityService
     channel: grpc.aio.Channel
 
@@ -129,10 +146,11 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     server = Server(f"unix://{path}")
     identity = IdentityService("csi.gluster.org", "1.2.3")
     server.add_identity(identity)
-    server.add_controller(ControllerService(cast(Volumes, volumes)))
+    expansion = FakeExpansion(volumes)
+    server.add_controller(ControllerService(cast(Volumes, volumes), cast(Expansion, expansion)))
     await server.start()
     async with grpc.aio.insecure_channel(f"unix://{path}") as channel:
-        yield Edge(path, server, volumes, identity, channel)
+        yield Edge(path, server, volumes, expansion, identity, channel)
     await server.stop(0)
 
 
