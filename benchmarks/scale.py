@@ -20,6 +20,7 @@ from csi.clock import SystemClock
 from csi.core import params, topologyfile
 from csi.core.model import Backend
 from csi.gluster.adapter import GlusterCli
+from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import World
@@ -55,13 +56,15 @@ class Grown:
     async def grow(self) -> None:
         world = World(recording=False)
         world.glusterd = SimulatedGlusterd(world)
-        self._runner = SimulatedRunner(world)
+        contacts = Contacts()
+        self._runner = HeardRunner(SimulatedRunner(world), contacts)
         self._outside = app.Outside(
             store=self._store,
             runner=self._runner,
-            gluster=GlusterCli(self._runner, SystemClock()),
+            gluster=GlusterCli(self._runner, SystemClock(), heard=contacts),
             backends={Backend.FILE: FileBackend(self._runner, "bench")},
             clock=SystemClock(),
+            contacts=contacts,
         )
         self._core = app.wire(self._outside, config.load(None, {"GLUSTER_CSI_INSTANCE": "bench"}))
         await self._outside.store.open()

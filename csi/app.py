@@ -126,7 +126,7 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
     return Outside(
         store=store_of(settings, leadership),
         runner=runner,
-        gluster=GlusterCli(runner, clock, timing),
+        gluster=GlusterCli(runner, clock, timing, heard=contacts),
         backends={Backend.FILE: FileBackend(runner, settings.instance, settings.bricks.fstab)},
         clock=clock,
         term=leadership.term if leadership is not None else lambda: settings.hosts.term,
@@ -173,7 +173,7 @@ def wire(outside: Outside, settings: Settings) -> Core:
         max_brick=settings.placement.max_brick,
         max_bricks=settings.placement.max_bricks,
     )
-    presence = Presence(outside.runner, outside.clock)
+    presence = Presence(outside.runner, outside.clock, outside.contacts)
     succession = Succession(
         steps, presence, outside.clock, settings.recovery.settle, term=outside.term, tell=outside.tell
     )

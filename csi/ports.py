@@ -12,7 +12,7 @@ from typing import Protocol
 from csi.core.command import Result, Script
 from csi.core.errors import NotFound
 from csi.core.inventory import Inventory
-from csi.core.model import Backend, BrickIdentity, ClusterId, Device, Host, PlacedBrick, Record, Volume
+from csi.core.model import Backend, BrickIdentity, ClusterId, Device, Host, HostId, PlacedBrick, Record, Volume
 
 
 class Clock(Protocol):
@@ -102,6 +102,16 @@ class Runner(Protocol):
         """Start a long-lived program. Raises: HostUnreachable."""
 
     async def close(self) -> None: ...
+
+
+class Heard(Protocol):
+    """When hosts were heard of, by the commands that are sent to them anyway. By the monotonic clock, in seconds."""
+
+    def answered(self, host: HostId) -> float:
+        """When it last answered a command; minus infinity if it never did."""
+
+    def heard(self, host: HostId) -> float:
+        """The same, but minus infinity if it could not be reached since."""
 
 
 # --- bricks -----------------------------------------------------------------------------------
