@@ -51,8 +51,10 @@ from csi.mounts.staged import StagedFiles
 from csi.nodeports import Notices, Publications, ServerLists
 from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Runner, Store
 from csi.service.adoption import Adoption
+from csi.service.changing import Changing
 from csi.service.expansion import Expansion
 from csi.service.journal import Journal
+from csi.service.modification import Modification
 from csi.service.operations import Operations
 from csi.service.placing import Placing
 from csi.service.presence import Presence
@@ -112,6 +114,7 @@ class Core:
     adoption: Adoption
     succession: Succession
     expansion: Expansion
+    modification: Modification
 
 
 def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
@@ -180,11 +183,16 @@ def wire(outside: Outside, settings: Settings) -> Core:
     placing = Placing(journal, presence, limits)
     volumes = Volumes(journal, steps, adoption, operations, placing=placing, succession=succession)
     pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
-    expansion = Expansion(journal, steps, operations, placing)
-    others = {OperationKind.EXPAND: expansion.resume}
+    changing = Changing(journal, steps, operations)
+    expansion, modification = Expansion(changing, placing), Modification(changing, placing)
+    others = {
+        OperationKind.EXPAND: changing.resume,
+        OperationKind.MODIFY: changing.resume,
+        OperationKind.HEAL: changing.watch,
+    }
     recovery = Recovery(journal, volumes, operations, outside.clock, succession=succession, pace=pace, others=others)
     topology = Topology(outside.store, outside.gluster, outside.backends, adoption, settings.instance)
-    return Core(outside, operations, volumes, recovery, topology, adoption, succession, expansion)
+    return Core(outside, operations, volumes, recovery, topology, adoption, succession, expansion, modification)
 
 
 def settings_for(role: Role, config_file: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -221,7 +229,9 @@ async def run(  # noqa: C901 - the order of a start, in one place
         if role.controls:
             leadership = leadership_of(settings)
             core = wire(outside or reach(settings, leadership), settings)
-            edge.add_controller(ControllerService(core.volumes, core.expansion, _claim_notices(settings, stack)))
+            edge.add_controller(
+                ControllerService(core.volumes, core.expansion, core.modification, _claim_notices(settings, stack))
+            )
             edge.add_admin(AdminService(core.topology))
         if role.mounts:
             publisher, publications = _publisher(settings, stack)

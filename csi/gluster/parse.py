@@ -58,6 +58,21 @@ def online(document: Element) -> dict[tuple[str, str], bool]:
     return found
 
 
+def group(text: str) -> tuple[tuple[str, str], ...]:
+    """The lines NAME=VALUE of a file of options."""
+    pairs = (line.strip().partition("=") for line in text.splitlines() if not line.startswith("#"))
+    return tuple((name.strip(), value.strip()) for name, _, value in pairs if name and value.strip())
+
+
+def unhealed(document: Element) -> int | None:
+    """Of ``volume heal NAME info summary``: entries on all bricks; None while a brick can't be asked."""
+    bricks = list(document.iterfind("healInfo/bricks/brick"))
+    counts = [brick.findtext("totalNumberOfEntries", "-") for brick in bricks]
+    if not bricks or not all(count.isdecimal() for count in counts):
+        return None
+    return sum(map(int, counts))
+
+
 def peers(document: Element) -> tuple[Peer, ...]:
     """Of ``peer status``: the other peers."""
     return tuple(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from csi.core import gids, naming, sizes
+from csi.core import changes, gids, naming, sizes
 from csi.core.errors import (
     Busy,
     Conflict,
@@ -304,12 +303,8 @@ def _bricks(volume_id: VolumeId, layout: Layout) -> tuple[Brick, ...]:
 
 def _agreeing(volume: Volume, request: CreateRequest) -> Volume:
     """The volume itself. Raises: Conflict naming what differs from the request."""
-    differences: Sequence[str] = [
-        f"{field.name} is {getattr(volume.spec, field.name)!r}, asked for {getattr(request.spec, field.name)!r}"
-        for field in fields(VolumeSpec)
-        # Where the bricks lie is no property of the class: a repetition may come for another node.
-        if field.name != "zones" and getattr(volume.spec, field.name) != getattr(request.spec, field.name)
-    ]
+    # Where the bricks lie is no property of the class: a repetition may come for another node.
+    differences = changes.differences(volume.spec, request.spec)
     if volume.size < request.required or (request.limit and volume.size > request.limit):
         asked = f"at least {request.required}" + (f" and at most {request.limit}" if request.limit else "")
         differences = [f"it has {volume.size} bytes, asked for {asked}", *differences]

@@ -20,6 +20,7 @@ from csi.driver.controller import ControllerService
 from csi.driver.identity import IdentityService
 from csi.driver.server import Server
 from csi.service.expansion import ExpandRequest, Expansion
+from csi.service.modification import Modification, ModifyRequest
 from csi.service.placing import Capacity
 from csi.service.volumes import Condition, CreateRequest, Page, Volumes
 
@@ -120,6 +121,17 @@ class FakeExpansion:
 
 
 @dataclass
+class FakeModification:
+    volumes: FakeVolumes
+    asked: list[ModifyRequest] = field(default_factory=list)
+
+    async def modify(self, request: ModifyRequest) -> Volume:
+        self.volumes._fail()
+        self.asked.append(request)
+        return self.volumes.get(request.volume_id)
+
+
+@dataclass
 class Edge:
     """A running server, and clients for it."""
 
@@ -127,6 +139,7 @@ class Edge:
     server: Server
     volumes: FakeVolumes
     expansion: FakeExpansion
+    modification: FakeModification
     identity_service: IdentityService
     channel: grpc.aio.Channel
 
@@ -147,10 +160,13 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     identity = IdentityService("csi.gluster.org", "1.2.3")
     server.add_identity(identity)
     expansion = FakeExpansion(volumes)
-    server.add_controller(ControllerService(cast(Volumes, volumes), cast(Expansion, expansion)))
+    modification = FakeModification(volumes)
+    server.add_controller(
+        ControllerService(cast(Volumes, volumes), cast(Expansion, expansion), cast(Modification, modification))
+    )
     await server.start()
     async with grpc.aio.insecure_channel(f"unix://{path}") as channel:
-        yield Edge(path, server, volumes, expansion, identity, channel)
+        yield Edge(path, server, volumes, expansion, modification, identity, channel)
     await server.stop(0)
 
 
