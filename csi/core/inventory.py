@@ -21,6 +21,7 @@ from csi.core.model import (
     Brick,
     Cluster,
     ClusterId,
+    Copy,
     Device,
     DeviceId,
     Gid,
@@ -31,6 +32,8 @@ from csi.core.model import (
     OperationKind,
     Record,
     RestingGid,
+    Snapshot,
+    SnapshotId,
     Volume,
     VolumeId,
 )
@@ -77,11 +80,13 @@ class HostSpace:
         )
 
 
-def _bricks(record: Record) -> tuple[Brick, ...]:
+def _bricks(record: Record) -> tuple[Brick, ...] | tuple[Copy, ...]:
     """The bricks whose space the record holds. A deletion's are held by the volume, which goes last."""
     match record:
         case Volume(bricks=bricks):
             return bricks
+        case Snapshot(copies=copies):
+            return copies
         case Operation(kind=OperationKind.CREATE, volume=volume):
             return volume.bricks
         case _:
@@ -91,7 +96,7 @@ def _bricks(record: Record) -> tuple[Brick, ...]:
 def _gid(record: Record) -> Gid | None:
     """The GID that the record keeps from others."""
     match record:
-        case Volume(gid=gid) | RestingGid(gid=gid):
+        case Volume(gid=gid) | Snapshot(gid=gid) | RestingGid(gid=gid):
             return gid
         case Operation(kind=OperationKind.CREATE, volume=volume):
             return volume.gid
@@ -114,6 +119,7 @@ class Inventory:
     hosts: Map[HostId, Host] = field(default_factory=Map)
     devices: Map[DeviceId, Device] = field(default_factory=Map)
     volumes: Map[VolumeId, Volume] = field(default_factory=Map)
+    snapshots: Map[SnapshotId, Snapshot] = field(default_factory=Map)
     operations: Map[OperationId, Operation] = field(default_factory=Map)
     resting: Map[str, RestingGid] = field(default_factory=Map)
     # derived
@@ -144,6 +150,7 @@ class Inventory:
         yield from self.hosts.values()
         yield from self.devices.values()
         yield from self.volumes.values()
+        yield from self.snapshots.values()
         yield from self.operations.values()
         yield from self.resting.values()
 
@@ -254,6 +261,8 @@ class Inventory:
                 return "devices"
             case Volume():
                 return "volumes"
+            case Snapshot():
+                return "snapshots"
             case Operation():
                 return "operations"
             case RestingGid():

@@ -3,8 +3,8 @@
 The API server knows no transaction over several resources, so a commit of n changes is n writes, one after the other,
 and the process may end between any two of them. Puts go before removals:
 
-    put      RestingGid, Cluster, Host, Device, Operation that creates, Volume, Operation that deletes
-    remove   Volume, Operation, RestingGid, Device, Host, Cluster
+    put      RestingGid, Cluster, Host, Device, Operation that creates, Volume, Snapshot, Operation that deletes
+    remove   Volume, Snapshot, Operation, RestingGid, Device, Host, Cluster
 
 So what is referred to is there before and after what refers to it, a GID never comes free in between, and each commit
 of ``service/journal.py`` that was cut in two leaves a pair of records that no whole commit leaves:
@@ -17,6 +17,8 @@ of ``service/journal.py`` that was cut in two leaves a pair of records that no w
                              remove Operation                      deletion, no Volume            remove the Operation
     revoke_delete            put Volume READY; remove Operation    Volume READY, deletion         remove the Operation
     turn_back, note, adopt, finish_undo                            one write each
+    group of snapshots           put Snapshots, each its own line  some TAKING, some not          all of it is undone
+    end of a snapshot            put RestingGid; remove Snapshot   RestingGid, Snapshot           nothing: it is redone
 
 Nothing is touched on a host before begin_delete has returned, and nobody is told of a volume before finish_create has
 removed the Operation. That removal is where two controllers that each believe to lead would meet, since turning the
@@ -41,14 +43,15 @@ from csi.core.model import (
     OperationKind,
     Record,
     RestingGid,
+    Snapshot,
     Volume,
     VolumeState,
 )
 from csi.ports import Change, Put, Remove
 from csi.store.guard import Advance
 
-_PUTS: tuple[type[Record], ...] = (RestingGid, Cluster, Host, Device, Operation, Volume)
-_REMOVALS: tuple[type[Record], ...] = (Volume, Operation, RestingGid, Device, Host, Cluster)
+_PUTS: tuple[type[Record], ...] = (RestingGid, Cluster, Host, Device, Operation, Volume, Snapshot)
+_REMOVALS: tuple[type[Record], ...] = (Volume, Snapshot, Operation, RestingGid, Device, Host, Cluster)
 
 
 class Verb(Enum):
