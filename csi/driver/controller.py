@@ -18,7 +18,10 @@ from csi.core.errors import DriverError, InvalidRequest
 from csi.core.model import Volume
 from csi.driver import wire, zones
 from csi.driver.claims import Claim, claim_of
+from csi.driver.snapshots import CAPABILITIES as OF_SNAPSHOTS
+from csi.driver.snapshots import SnapshotCalls
 from csi.ports import ClaimNotices
+from csi.service.snapshots import Snapshots
 from csi.service.volumes import Condition, Volumes
 
 _log = structlog.get_logger(__name__)
@@ -31,12 +34,14 @@ CAPABILITIES = (
     _Rpc.GET_VOLUME,
     _Rpc.VOLUME_CONDITION,
     _Rpc.SINGLE_NODE_MULTI_WRITER,
+    *OF_SNAPSHOTS,
 )
 
 
-class ControllerService(rpc.ControllerServicer):
-    def __init__(self, volumes: Volumes, notices: ClaimNotices | None = None) -> None:
+class ControllerService(SnapshotCalls, rpc.ControllerServicer):
+    def __init__(self, volumes: Volumes, snapshots: Snapshots, notices: ClaimNotices | None = None) -> None:
         self._volumes = volumes
+        self.snapshots = snapshots
         self._notices = notices
 
     async def ControllerGetCapabilities(  # noqa: N802 - here and below the name is the wire's

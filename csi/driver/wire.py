@@ -12,7 +12,7 @@ from dataclasses import replace
 from csi.api import csi_pb2 as pb
 from csi.core import mountflags, params
 from csi.core.errors import InvalidRequest
-from csi.core.model import Volume
+from csi.core.model import Source, SourceKind, Volume
 from csi.core.mountflags import ClientFlags
 from csi.driver import zones
 from csi.driver.context import VolumeContext
@@ -34,18 +34,15 @@ def create_request(request: pb.CreateVolumeRequest) -> tuple[CreateRequest, tupl
 
     Raises: InvalidRequest.
     """
-    name = _name(request.name)
+    named = name(request.name)
     check_capabilities(request.volume_capabilities)
     at_least, at_most = _size(request.capacity_range)
-    if request.HasField("volume_content_source"):
-        source = request.volume_content_source.WhichOneof("type") or "unset"
-        raise InvalidRequest("volume_content_source", source, "this driver makes empty volumes only; leave it out")
     if request.mutable_parameters:
         names = ", ".join(sorted(request.mutable_parameters))
         raise InvalidRequest("mutable_parameters", names, "volumes of this driver have none; use parameters")
     parsed = params.parse(request.parameters)
     spec = zones.confined(parsed.spec, request.accessibility_requirements.requisite)
-    return CreateRequest(name, at_least, at_most, spec), parsed.unused
+    return CreateRequest(named, at_least, at_most, spec, source(request)), parsed.unused
 
 
 def check_capabilities(capabilities: Iterable[pb.VolumeCapability]) -> None:
@@ -103,6 +100,7 @@ def volume(record: Volume, servers: tuple[str, ...]) -> pb.Volume:
         capacity_bytes=record.size,
         volume_id=record.id,
         volume_context=volume_context(record, servers).to_map(),
+        content_source=content_source(record),
         accessible_topology=zones.topologies(record.spec),
     )
 
@@ -129,13 +127,40 @@ def disagreement(record: Volume, context: Mapping[str, str], parameters: Mapping
     return ""
 
 
-def _name(name: str) -> str:
-    required("name", name)
-    if len(name.encode()) > _LONGEST_NAME:
-        raise InvalidRequest("name", name, f"up to {_LONGEST_NAME} bytes, this has {len(name.encode())}")
-    if any(unicodedata.category(character) == "Cc" for character in name):
-        raise InvalidRequest("name", name, "characters other than control characters")
-    return name
+def name(text: str) -> str:
+    """Of a volume, a snapshot or a group of them. Raises: InvalidRequest."""
+    required("name", text)
+    if len(text.encode()) > _LONGEST_NAME:
+        raise InvalidRequest("name", text, f"up to {_LONGEST_NAME} bytes, this has {len(text.encode())}")
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise InvalidRequest("name", text, "characters other than control characters")
+    return text
+
+
+def source(request: pb.CreateVolumeRequest) -> Source | None:
+    """What a new volume is to be a copy of. Raises: InvalidRequest."""
+    if not request.HasField("volume_content_source"):
+        return None
+    asked = request.volume_content_source
+    match asked.WhichOneof("type"):
+        case "snapshot":
+            known = required("volume_content_source.snapshot.snapshot_id", asked.snapshot.snapshot_id)
+            return Source(SourceKind.SNAPSHOT, known)
+        case "volume":
+            known = required("volume_content_source.volume.volume_id", asked.volume.volume_id)
+            return Source(SourceKind.VOLUME, known)
+        case None:
+            raise InvalidRequest("volume_content_source", None, "a snapshot or a volume; leave it out for neither")
+
+
+def content_source(record: Volume) -> pb.VolumeContentSource | None:
+    match record.source:
+        case Source(kind=SourceKind.SNAPSHOT, id=known):
+            return pb.VolumeContentSource(snapshot=pb.VolumeContentSource.SnapshotSource(snapshot_id=known))
+        case Source(kind=SourceKind.VOLUME, id=known):
+            return pb.VolumeContentSource(volume=pb.VolumeContentSource.VolumeSource(volume_id=known))
+        case _:
+            return None
 
 
 def _size(asked: pb.CapacityRange) -> tuple[int, int]:

@@ -58,6 +58,21 @@ def online(document: Element) -> dict[tuple[str, str], bool]:
     return found
 
 
+def tasks(document: Element) -> list[tuple[str, str]]:
+    """Of ``volume status NAME``: kind and status of each task, as ("Rebalance", "1")."""
+    found = document.iterfind("volStatus/volumes/volume/tasks/task")
+    return [(_text(task, "type"), _text(task, "status")) for task in found]
+
+
+def unhealed(document: Element) -> int:
+    """Of ``volume heal NAME info summary``: the files that wait to be healed, counted on each brick.
+
+    A brick that is not asked has "-" in the place of a number: it counts as one.
+    """
+    counts = [_text(brick, "totalNumberOfEntries") for brick in document.iterfind("healInfo/bricks/brick")]
+    return sum(int(count) if count.isdecimal() else 1 for count in counts)
+
+
 def peers(document: Element) -> tuple[Peer, ...]:
     """Of ``peer status``: the other peers."""
     return tuple(

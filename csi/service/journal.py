@@ -26,9 +26,11 @@ from csi.core import naming
 from csi.core.inventory import Inventory
 from csi.core.model import (
     Direction,
+    Gid,
     Operation,
     OperationKind,
     RestingGid,
+    SourceKind,
     Step,
     Volume,
     VolumeId,
@@ -36,13 +38,19 @@ from csi.core.model import (
 )
 from csi.ports import Change, Clock, Put, Remove, Store
 
-CREATE_STEPS = (Step.MAKE_BRICKS, Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
+BRICKS_OF: dict[SourceKind | None, tuple[Step, ...]] = {
+    None: (Step.MAKE_BRICKS,),
+    SourceKind.SNAPSHOT: (Step.FILL_FROM_SNAPSHOT, Step.MAKE_FROM_COPIES, Step.GROW_BRICKS),
+    SourceKind.VOLUME: (Step.COPY_VOLUME, Step.MAKE_FROM_COPIES, Step.GROW_BRICKS),
+}
+CREATE_STEPS = (Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
 DELETE_STEPS = (Step.REMOVE_VOLUME, Step.DESTROY_BRICKS)
 
 
 def plan_create(volume: Volume) -> tuple[Step, ...]:
     """Options are set in one step of their own, and only when there are some: a ``volume set`` is dear."""
-    return tuple(step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or volume.spec.options)
+    first = BRICKS_OF[volume.source.kind if volume.source is not None else None]
+    return (*first, *(step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or volume.spec.options))
 
 
 @dataclass(slots=True)
@@ -98,12 +106,14 @@ class Journal:
     async def finish_delete(self, operation: Operation) -> None:
         """The data is gone: space at once, the GID after its rest (unless another volume shares it)."""
         volume = self.inventory.volumes[operation.volume.id]
-        changes: list[Change] = [Remove(volume), Remove(operation)]
-        rest = RestingGid(volume.gid, self.clock.now() + self.gid_rest)
-        if self.gid_rest > 0:
-            known = self.inventory.resting.get(rest.id)
-            changes.append(Put(replace(rest, version=known.version if known else 0)))
-        await self.store.commit(changes)
+        await self.store.commit([Remove(volume), Remove(operation), *self.rest(volume.gid)])
+
+    def rest(self, gid: Gid) -> list[Change]:
+        """What a commit needs that removes the record of who held it. Where others hold it too the last one does it."""
+        if self.gid_rest <= 0 or self.inventory.gid_counts.get(gid, 0) > 1:
+            return []
+        rest = RestingGid(gid, self.clock.now() + self.gid_rest)
+        return [Put(rest)]
 
     async def revoke_delete(self, operation: Operation) -> None:
         """Nothing was changed on any host and nothing may be: the volume is visible again."""

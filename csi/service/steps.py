@@ -7,8 +7,8 @@ round trip; hosts go in parallel. Destruction needs evidence: the backends look 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from csi.core.errors import Incoherent
@@ -39,6 +39,7 @@ def identify(volume: Volume, brick: Brick, instance: str, term: int = 0) -> Bric
         gid=volume.gid,
         brick=brick,
         term=term,
+        source=volume.source,
     )
 
 
@@ -53,13 +54,20 @@ async def on_all(calls: Sequence[Coroutine[Any, Any, object]]) -> None:
             raise outcome
 
 
+Deed = Callable[[Volume], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
+    """``further``: what other modules know how to do; ``back``: what is undone of it, besides what there is of it."""
+
     gluster: Gluster
     backends: Mapping[Backend, BrickBackend]
     instance: str
     inventory: Callable[[], Inventory]
     term: Callable[[], int] = lambda: 0
+    further: dict[Step, Deed] = field(default_factory=dict)
+    back: dict[Step, Deed] = field(default_factory=dict)
 
     async def apply(self, operation: Operation) -> None:
         """The whole plan in order."""
@@ -68,6 +76,9 @@ class Steps:
 
     async def undo(self, operation: Operation) -> None:
         """Take back a creation, in reverse. Nobody was told of the volume, so it holds no data."""
+        for step in operation.steps:
+            if (deed := self.back.get(step)) is not None:
+                await deed(operation.volume)
         await self._remove_volume(operation.volume)
         await self._destroy_bricks(operation.volume)
 
@@ -76,7 +87,7 @@ class Steps:
 
         Raises: Incoherent with the evidence, if any says that it is another's.
         """
-        await on_all([backend.verify(host, bricks) for host, backend, bricks in self._by_host(volume)])
+        await on_all([backend.verify(host, bricks) for host, backend, bricks in self.by_host(volume)])
 
     def pool(self, cluster: ClusterId) -> Pool:
         return Pool.of(self.inventory(), cluster)
@@ -89,11 +100,11 @@ class Steps:
     async def _apply(self, step: Step, volume: Volume) -> None:
         match step:
             case Step.MAKE_BRICKS:
-                await on_all([backend.create(host, bricks) for host, backend, bricks in self._by_host(volume)])
+                await on_all([backend.create(host, bricks) for host, backend, bricks in self.by_host(volume)])
             case Step.CREATE_VOLUME:
                 # Side by side: glusterd waits for its peers most of the time, and has no use for fstab.
                 creation = self.gluster.create(self.pool(volume.cluster_id), volume, self.hosts(volume))
-                entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self._by_host(volume)]
+                entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self.by_host(volume)]
                 await on_all([creation, *entries])
             case Step.SET_OPTIONS:
                 await self.gluster.set_options(self.pool(volume.cluster_id), volume.gluster_name, volume.spec.options)
@@ -103,6 +114,8 @@ class Steps:
                 await self._remove_volume(volume)
             case Step.DESTROY_BRICKS:
                 await self._destroy_bricks(volume)
+            case _:
+                await self.further[step](volume)
 
     async def _remove_volume(self, volume: Volume) -> None:
         pool = self.pool(volume.cluster_id)
@@ -123,7 +136,7 @@ class Steps:
 
     async def remains(self, volume: Volume) -> list[str]:
         """What there is of it, for people: its Gluster volume and its bricks."""
-        groups = self._by_host(volume)
+        groups = self.by_host(volume)
         known, states = await asyncio.gather(
             self.gluster.info(self.pool(volume.cluster_id), volume.gluster_name),
             asyncio.gather(*(backend.inspect(host, bricks) for host, backend, bricks in groups)),
@@ -145,16 +158,25 @@ class Steps:
                 + "; nothing was changed"
             )
 
-    async def _destroy_bricks(self, volume: Volume) -> None:
-        await on_all([backend.destroy(host, bricks) for host, backend, bricks in self._by_host(volume)])
+    def placed(self, volume: Volume) -> tuple[PlacedBrick, ...]:
+        """The bricks with the records that they stand on, in their order."""
+        inventory, term = self.inventory(), self.term()
+        return tuple(
+            PlacedBrick(
+                identify(volume, brick, self.instance, term),
+                inventory.hosts[brick.host_id],
+                inventory.devices[brick.device_id],
+                volume.spec.root_mode,
+            )
+            for brick in volume.bricks
+        )
 
-    def _by_host(self, volume: Volume) -> list[tuple[Host, BrickBackend, list[PlacedBrick]]]:
+    async def _destroy_bricks(self, volume: Volume) -> None:
+        await on_all([backend.destroy(host, bricks) for host, backend, bricks in self.by_host(volume)])
+
+    def by_host(self, volume: Volume) -> list[tuple[Host, BrickBackend, list[PlacedBrick]]]:
         """One entry, and so one round trip, per host and kind of device."""
-        inventory = self.inventory()
         groups: dict[tuple[str, Backend], list[PlacedBrick]] = {}
-        for brick in volume.bricks:
-            host, device = inventory.hosts[brick.host_id], inventory.devices[brick.device_id]
-            identity = identify(volume, brick, self.instance, self.term())
-            placed = PlacedBrick(identity, host, device, volume.spec.root_mode)
-            groups.setdefault((host.id, device.backend), []).append(placed)
+        for placed in self.placed(volume):
+            groups.setdefault((placed.host.id, placed.device.backend), []).append(placed)
         return [(bricks[0].host, self.backends[backend], bricks) for (_, backend), bricks in groups.items()]
