@@ -131,11 +131,11 @@ class Copying:
 
     async def relieve(self, name: str, volumes: Sequence[Volume]) -> None:
         """After a crash: nothing of a hold is left. Raises: the errors of the hosts."""
-        calls: list[Coroutine[Any, Any, object]] = []
-        for volume in volumes:
-            for host, copies, bricks in self._by_host(self.steps.placed(volume)):
-                calls.append(copies.release(host, bricks, Hold(name, self.bound)))
-            calls.append(self._gluster.unhold(self.steps.pool(volume.cluster_id), [volume.gluster_name]))
+        hold = Hold(name, self.bound)
+        # All of a host in one call: its watch goes with it, and must not go while anything is frozen.
+        groups = self._by_host([placed for volume in volumes for placed in self.steps.placed(volume)])
+        calls: list[Coroutine[Any, Any, object]] = [c.release(host, bricks, hold) for host, c, bricks in groups]
+        calls.append(self._on_pools([Task(volume, ()) for volume in volumes], self._gluster.unhold))
         await together(calls)
 
     async def _ended(self, tasks: Sequence[Task], groups: Sequence[_Group], hold: Hold) -> tuple[bool, bool]:

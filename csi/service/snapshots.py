@@ -123,10 +123,10 @@ class Snapshots:
 
         async def work() -> Group:
             found = self._members(known)
-            if found and tuple(sorted(s.volume_id for s in found)) != asked:
-                of = ", ".join(sorted(s.volume_id for s in found))
-                raise Conflict("snapshot group", name, f"it is of volumes {of}")
             if found and all(s.state is SnapshotState.READY for s in found):
+                of = tuple(sorted(s.volume_id for s in found))
+                if of != asked:
+                    raise Conflict("snapshot group", name, f"it is of volumes {', '.join(of)}")
                 return Group(known, name, found)
             if found:
                 await self._again(found)
@@ -134,7 +134,8 @@ class Snapshots:
             for one in map(VolumeId, asked):
                 member = f"{name} of {live_volume(self._inventory, one).name}"
                 wishes[one] = _Wish(naming.member_id(known, one), member, known, name)
-            return Group(known, name, await self._take(known, wishes))
+            await self._take(known, wishes)
+            return Group(known, name, self._members(known))
 
         return await self._operations.run(known, "snapshot", asked, work)
 
@@ -288,11 +289,12 @@ class Snapshots:
         return [Remove(snapshot), *self._journal.rest(snapshot.gid)]
 
     async def _relieve(self, snapshots: Sequence[Snapshot]) -> None:
-        """One that was being taken when we ended: nothing of its hold is left on its volume."""
-        for snapshot in snapshots:
-            volume = self._inventory.volumes.get(snapshot.volume_id)
-            if snapshot.state is SnapshotState.TAKING and volume is not None:
-                await self._copying.relieve(snapshot.group_id or snapshot.id, [volume])
+        """They may have been being taken when we ended: nothing of the hold is left on their volumes."""
+        if all(snapshot.state is not SnapshotState.TAKING for snapshot in snapshots):
+            return
+        found = (self._inventory.volumes.get(known) for known in sorted(s.volume_id for s in snapshots))
+        first = snapshots[0]
+        await self._copying.relieve(first.group_id or first.id, [volume for volume in found if volume is not None])
 
     async def _put(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
         changed = [s for s in snapshots if self._inventory.snapshots[s.id] != s]

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from csi.hosts.simulated import glusterd_answers as answers
 from csi.hosts.simulated.glusterd_answers import SimulatedVolume
+from csi.hosts.simulated.glusterd_creation import creation
 from csi.hosts.simulated.glusterd_pool import RefusedError, TrustedPool
 from csi.hosts.simulated.machine import Machine
 from csi.hosts.simulated.world import World
@@ -48,6 +49,8 @@ class SimulatedGlusterd:
             "volume set": self._set,
             "volume start": self._start,
             "volume status": self._status,
+            "volume barrier": self._barrier,
+            "volume heal": self._heal,
             "volume stop": self._stop,
             "volume delete": self._delete,
             "peer probe": self._probe,
@@ -166,7 +169,7 @@ class SimulatedGlusterd:
         return volume
 
     def _create(self, machine: Machine, words: list[str]) -> str:
-        name, counts, bricks = _creation(words)
+        name, counts, bricks = creation(words)
         pool = self._pool(machine)
         if self._locked.get(name, 0) > 0:
             self._volume(machine, name)
@@ -344,6 +347,16 @@ class SimulatedGlusterd:
             nodes += [("Self-heal Daemon", where, peer, pid) for where, peer, pid in heals]
         return answers.status(volume, nodes)
 
+    def _barrier(self, machine: Machine, words: list[str]) -> str:
+        volume = self._volume(machine, words[0])
+        if volume.options.get("features.barrier", "disable") == words[1]:
+            raise RefusedError("Failed to reconfigure barrier.")
+        volume.options["features.barrier"] = words[1]
+        return answers.document(0, 0)
+
+    def _heal(self, machine: Machine, words: list[str]) -> str:
+        return answers.heals(self._volume(machine, words[0], change=False))
+
     def _stop(self, machine: Machine, words: list[str]) -> str:
         volume = self._volume(machine, words[0])
         if not volume.started and "force" not in words[1:]:
@@ -377,24 +390,3 @@ def uuid_of(machine: Machine) -> str:
 @functools.cache
 def _uuid_of(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
-
-
-def _creation(words: Sequence[str]) -> tuple[str, answers.Counts, tuple[tuple[str, str], ...]]:
-    """Name, counts and bricks of ``volume create``. Raises: ValueError for what the tool refuses by itself."""
-    name, rest = words[0], list(words[1:])
-    numbers = {"replica": 1, "arbiter": 0, "disperse-data": 0, "redundancy": 0}
-    while len(rest) > 1 and rest[0] in numbers:
-        numbers[rest[0]] = int(rest[1])
-        del rest[:2]
-    bricks = []
-    for word in rest:
-        address, colon, path = word.partition(":")
-        if not (address and colon and path.startswith("/")):
-            raise ValueError(f"Wrong brick type: {word}, use <HOSTNAME>:<export-dir-abs-path>")
-        bricks.append((address, path))
-    counts = answers.Counts(
-        numbers["replica"], numbers["arbiter"], numbers["disperse-data"] + numbers["redundancy"], numbers["redundancy"]
-    )
-    if not bricks or len(bricks) % counts.set_size:
-        raise ValueError(f"number of bricks is not a multiple of {'disperse' if counts.disperse else 'replica'} count")
-    return name, counts, tuple(bricks)

@@ -42,6 +42,7 @@ class SimulatedVolume:
     was_started: bool = False
     options: dict[str, str] = field(default_factory=dict)
     snapshots: int = 0
+    unhealed: int = 0  # files, on each brick
     pids: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -157,6 +158,16 @@ def _node(host: str, path: str, peer: str, pid: int) -> str:
         f"          <peerid>{peer}</peerid>\n          <status>{int(pid > 0)}</status>\n          <pid>{pid}</pid>\n"
         "        </node>\n"
     )
+
+
+def heals(volume: SimulatedVolume) -> str:
+    """Of ``heal info summary``."""
+    body = "".join(
+        f"      <brick>\n        <name>{escape(f'{address}:{path}')}</name>\n        <status>Connected</status>\n"
+        f"        <totalNumberOfEntries>{volume.unhealed}</totalNumberOfEntries>\n      </brick>\n"
+        for address, path in volume.bricks
+    )
+    return document(0, 0, tail=f"  <healInfo>\n    <bricks>\n{body}    </bricks>\n  </healInfo>\n")
 
 
 def peers(others: Iterable[tuple[str, Sequence[str], bool]]) -> str:

@@ -13,6 +13,7 @@ from csi.core.errors import HostUnreachable
 from csi.core.model import Durability, Protection
 from csi.driver.controller import ControllerService
 from csi.driver.zones import KEY
+from csi.service.snapshots import Snapshots
 from csi.service.volumes import Volumes
 from tests.unit.driver.conftest import GIB, Edge, FakeVolumes, block, capability
 
@@ -51,6 +52,10 @@ async def test_capabilities(edge: Edge) -> None:
         "GET_VOLUME",
         "VOLUME_CONDITION",
         "SINGLE_NODE_MULTI_WRITER",
+        "CREATE_DELETE_SNAPSHOT",
+        "LIST_SNAPSHOTS",
+        "GET_SNAPSHOT",
+        "CLONE_VOLUME",
     }
 
 
@@ -105,7 +110,7 @@ async def test_the_owner_of_a_claim_is_told_of_parameters_without_effect() -> No
 
     uid = "0f8ae0c2-9a1c-4a9e-8d5b-0d2f2f3c1a11"
     of_claim = {"csi.storage.k8s.io/pvc/name": "data", "csi.storage.k8s.io/pvc/namespace": "shop"}
-    controller = ControllerService(cast(Volumes, FakeVolumes()), Notices())
+    controller = ControllerService(cast(Volumes, FakeVolumes()), cast(Snapshots, None), Notices())
     for name, parameters in (
         (f"pvc-{uid}", {"resturl": "http://heketi:8080", "secretName": "s", **of_claim}),
         (f"pvc-{uid}", of_claim),
@@ -145,13 +150,10 @@ async def test_create_without_a_size_leaves_it_to_the_service(edge: Edge) -> Non
         ({"parameters": {"noSuchParameter": "x"}}, ["noSuchParameter", "volumeType"]),
         ({"parameters": {"gidMin": "x"}}, ["gidMin", "x"]),
         ({"mutable_parameters": {"speed": "11"}}, ["mutable_parameters", "speed"]),
+        ({"volume_content_source": pb.VolumeContentSource()}, ["volume_content_source", "a snapshot or a volume"]),
         (
-            {
-                "volume_content_source": pb.VolumeContentSource(
-                    volume=pb.VolumeContentSource.VolumeSource(volume_id="v")
-                )
-            },
-            ["volume_content_source", "volume"],
+            {"volume_content_source": pb.VolumeContentSource(volume=pb.VolumeContentSource.VolumeSource())},
+            ["volume_content_source.volume.volume_id", "required"],
         ),
     ],
 )

@@ -17,7 +17,11 @@ async def test_who_it_is(edge: Edge) -> None:
 
 async def test_what_it_serves(edge: Edge) -> None:
     reply = await edge.identity.GetPluginCapabilities(pb.GetPluginCapabilitiesRequest())
-    assert [each.service.type for each in reply.capabilities] == [pb.PluginCapability.Service.CONTROLLER_SERVICE]
+    kinds = pb.PluginCapability.Service
+    assert [each.service.type for each in reply.capabilities] == [
+        kinds.CONTROLLER_SERVICE,
+        kinds.GROUP_CONTROLLER_SERVICE,
+    ]
 
 
 async def test_zones_are_announced_where_they_are_wanted() -> None:
@@ -26,6 +30,7 @@ async def test_zones_are_announced_where_they_are_wanted() -> None:
     kinds = pb.PluginCapability.Service
     assert [each.service.type for each in reply.capabilities] == [
         kinds.CONTROLLER_SERVICE,
+        kinds.GROUP_CONTROLLER_SERVICE,
         kinds.VOLUME_ACCESSIBILITY_CONSTRAINTS,
     ]
 
