@@ -20,7 +20,7 @@ from csi.bricks.filecopies import FileCopies
 from csi.clock import SystemClock
 from csi.config import Settings
 from csi.core import topologyfile
-from csi.core.model import Backend
+from csi.core.model import Backend, OperationKind
 from csi.core.placement import Limits
 from csi.driver import server
 from csi.driver.admin import AdminService
@@ -53,6 +53,7 @@ from csi.nodeports import Notices, Publications, ServerLists
 from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Runner, Store
 from csi.service.adoption import Adoption
 from csi.service.copying import Copying
+from csi.service.expansion import Expansion
 from csi.service.journal import Journal
 from csi.service.operations import Operations
 from csi.service.placing import Placing
@@ -115,6 +116,7 @@ class Core:
     topology: Topology
     adoption: Adoption
     succession: Succession
+    expansion: Expansion
 
 
 def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
@@ -129,7 +131,7 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
     return Outside(
         store=store_of(settings, leadership),
         runner=runner,
-        gluster=GlusterCli(runner, clock, timing),
+        gluster=GlusterCli(runner, clock, timing, heard=contacts),
         backends={Backend.FILE: FileCopies(runner, settings.instance, settings.bricks.fstab)},
         clock=clock,
         term=leadership.term if leadership is not None else lambda: settings.hosts.term,
@@ -176,7 +178,7 @@ def wire(outside: Outside, settings: Settings) -> Core:
         max_brick=settings.placement.max_brick,
         max_bricks=settings.placement.max_bricks,
     )
-    presence = Presence(outside.runner, outside.clock)
+    presence = Presence(outside.runner, outside.clock, outside.contacts)
     succession = Succession(
         steps, presence, outside.clock, settings.recovery.settle, term=outside.term, tell=outside.tell
     )
@@ -189,9 +191,13 @@ def wire(outside: Outside, settings: Settings) -> Core:
     snapshots = Snapshots(journal, copying, operations, placing=placing, turns=turns, limit=limit)
     volumes = Volumes(journal, steps, adoption, operations, placing=placing, succession=succession, restoring=restoring)
     pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
-    recovery = Recovery(journal, volumes, snapshots, operations, outside.clock, succession=succession, pace=pace)
+    expansion = Expansion(journal, steps, operations, placing)
+    others = {OperationKind.EXPAND: expansion.resume}
+    recovery = Recovery(
+        journal, volumes, snapshots, operations, outside.clock, succession=succession, pace=pace, others=others
+    )
     topology = Topology(outside.store, outside.gluster, outside.backends, adoption, settings.instance)
-    return Core(outside, operations, volumes, snapshots, recovery, topology, adoption, succession)
+    return Core(outside, operations, volumes, snapshots, recovery, topology, adoption, succession, expansion)
 
 
 def settings_for(role: Role, config_file: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -228,9 +234,7 @@ async def run(  # noqa: C901 - the order of a start, in one place
         if role.controls:
             leadership = leadership_of(settings)
             core = wire(outside or reach(settings, leadership), settings)
-            edge.add_controller(ControllerService(core.volumes, core.snapshots, _claim_notices(settings, stack)))
-            edge.add_group_controller(GroupControllerService(core.snapshots))
-            edge.add_admin(AdminService(core.topology))
+            _add_control(edge, core, _claim_notices(settings, stack))
         if role.mounts:
             publisher, publications = _publisher(settings, stack)
             await publisher.resume()
@@ -296,6 +300,12 @@ async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> No
     stack.push_async_callback(_ended, visiting)
     recovering = asyncio.create_task(core.recovery.run(), name="recovery")
     stack.push_async_callback(_ended, recovering)
+
+
+def _add_control(edge: server.Server, core: Core, notices: ClaimNotices | None) -> None:
+    edge.add_controller(ControllerService(core.volumes, core.expansion, core.snapshots, notices))
+    edge.add_group_controller(GroupControllerService(core.snapshots))
+    edge.add_admin(AdminService(core.topology))
 
 
 def _claim_notices(settings: Settings, stack: AsyncExitStack) -> ClaimNotices | None:

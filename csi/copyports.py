@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from csi.core.model import Host, PlacedBrick, PlacedCopy
+from csi.core.copyidentity import PlacedCopy
+from csi.core.model import Host, PlacedBrick
 
 
 @dataclass(frozen=True, slots=True)

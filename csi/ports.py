@@ -12,7 +12,7 @@ from typing import Protocol
 from csi.core.command import Result, Script
 from csi.core.errors import NotFound
 from csi.core.inventory import Inventory
-from csi.core.model import Backend, BrickIdentity, ClusterId, Device, Host, PlacedBrick, Record, Volume
+from csi.core.model import Backend, BrickIdentity, ClusterId, Device, Host, HostId, PlacedBrick, Record, Volume
 
 
 class Clock(Protocol):
@@ -104,6 +104,16 @@ class Runner(Protocol):
     async def close(self) -> None: ...
 
 
+class Heard(Protocol):
+    """When hosts were heard of, by the commands that are sent to them anyway. By the monotonic clock, in seconds."""
+
+    def answered(self, host: HostId) -> float:
+        """When it last answered a command; minus infinity if it never did."""
+
+    def heard(self, host: HostId) -> float:
+        """The same, but minus infinity if it could not be reached since."""
+
+
 # --- bricks -----------------------------------------------------------------------------------
 
 
@@ -153,6 +163,13 @@ class BrickBackend(Protocol):
         """See to it that the host mounts them after a reboot too, and clear away what earlier tries left of them.
 
         A call of its own, since gluster can do without it: it takes place while ``volume create`` waits for peers.
+        """
+
+    async def grow(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+        """Each brick's storage and its file system have ``brick.size`` bytes or more, while it is in use.
+
+        One that is that large already is fine. Afterwards the bricks carry the identities that are given here.
+        Raises: Incoherent if a brick carries another's identity, Unavailable if one is not mounted.
         """
 
     async def verify(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:

@@ -35,6 +35,7 @@ MARKED_OTHERWISE = 72
 EVIDENCE = 73
 BUSY = 74
 OTHER_SIZE = 75
+NOT_MOUNTED = 76
 
 _NETWORKED = re.compile(r"nfs\d?|cifs|smb3|9p|ceph|fuse(\..*)?|afs|overlay|ramfs")
 _DROPPED = re.compile(r"\n\[\d+ more bytes dropped\]\n\Z")
@@ -69,7 +70,7 @@ class FileBackend:
         )
         lines = [line.split("=", 1) for line in facts.stdout.splitlines()]
         kind = next(value for name, value in lines if name == "kind")
-        _check_kind(host, path, kind)
+        filepaths.check_kind(host, path, kind)
         missing = [value for name, value in lines if name == "missing"]
         if missing:
             raise InvalidRequest("device", path, f"host {host.manage} lacks {', '.join(missing)}: install it first")
@@ -135,6 +136,13 @@ class FileBackend:
             Command(("csi_brick_sweep", *map(filepaths.stem, bricks))),
         )
         await self._run(host, commands)
+
+    async def grow(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+        def script(texts: Texts) -> list[Command]:
+            return [*self._claimed(p.device for p in bricks), *(_grow(p, texts[p.brick.id]) for p in bricks)]
+
+        if bricks:
+            await self._judge(host, bricks, script)
 
     async def destroy(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         def script(texts: Texts) -> list[Command]:
@@ -263,6 +271,11 @@ def _make(placed: PlacedBrick, texts: Sequence[str]) -> list[Command]:
     return commands
 
 
+def _grow(placed: PlacedBrick, texts: Sequence[str]) -> Command:
+    size = str(placed.brick.size)
+    return Command(("csi_brick_grow", filepaths.stem(placed), filepaths.mount_point(placed), size, *texts))
+
+
 def _lines(text: str) -> list[str]:
     """Not ``splitlines``: a volume's name may hold other characters that it takes for the end of a line."""
     return text.removesuffix("\n").split("\n") if text else []
@@ -368,19 +381,11 @@ def _explain(host: Host, failed: CommandFailed) -> None:
             f"host {host.manage}: a brick is still in use and cannot be unmounted: {failed.stderr.strip()[-300:]}; "
             f"end these processes and it will be tried again"
         ) from failed
+    if failed.status == NOT_MOUNTED:
+        raise Unavailable(
+            f"host {host.manage}: the brick at {failed.stderr.strip()} is not mounted: mount it (`mount -a`), start it"
+        ) from failed
     if failed.status == OTHER_SIZE:
         raise Incoherent(
             f"host {host.manage}: {failed.stderr.strip()}, the record says {failed.argv[2]}; nothing was changed"
         ) from failed
-
-
-def _check_kind(host: Host, path: str, kind: str) -> None:
-    """Raises: InvalidRequest for anything but a directory."""
-    told: dict[str, str] = {
-        "block": "it is a block device; the lvm backend is not part of this version; give a directory on a mounted "
-        "file system",
-        "missing": f"there is no such directory on host {host.manage}: make it and mount a disk there",
-        "other": "it is not a directory; give a directory on a mounted file system",
-    }
-    if kind in told:
-        raise InvalidRequest("device", path, told[kind])

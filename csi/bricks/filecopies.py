@@ -16,8 +16,9 @@ from csi.bricks.file import EVIDENCE, FileBackend, Texts
 from csi.copyports import Filling, Hold, Pair
 from csi.core import naming
 from csi.core.command import Command, Result
+from csi.core.copyidentity import CopyIdentity, PlacedCopy
 from csi.core.errors import CannotCopy, CommandFailed, Incoherent
-from csi.core.model import BrickId, BrickIdentity, CopyIdentity, Host, PlacedBrick, PlacedCopy
+from csi.core.model import BrickId, BrickIdentity, Host, PlacedBrick
 
 LATE = 78
 CANNOT_SHARE = 79

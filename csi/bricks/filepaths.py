@@ -1,4 +1,4 @@
-"""Where the parts of a brick of the ``file`` backend lie, its line in fstab, and which device paths are accepted."""
+"""Where the parts of a brick of the ``file`` backend lie, its line in fstab, and which devices are accepted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from csi.core import naming
 from csi.core.errors import InvalidRequest
-from csi.core.model import PlacedBrick
+from csi.core.model import Host, PlacedBrick
 
 MOUNT_OPTIONS = "loop,noatime,inode64,nouuid"
 
@@ -26,6 +26,18 @@ def check_device_path(path: str) -> None:
         )
     if path == naming.BRICK_ROOT or path.startswith(naming.BRICK_ROOT + "/"):
         raise InvalidRequest("device", path, f"bricks are mounted below {naming.BRICK_ROOT}: give another directory")
+
+
+def check_kind(host: Host, path: str, kind: str) -> None:
+    """Raises: InvalidRequest for anything but a directory."""
+    told: dict[str, str] = {
+        "block": "it is a block device; the lvm backend is not part of this version; give a directory on a mounted "
+        "file system",
+        "missing": f"there is no such directory on host {host.manage}: make it and mount a disk there",
+        "other": "it is not a directory; give a directory on a mounted file system",
+    }
+    if kind in told:
+        raise InvalidRequest("device", path, told[kind])
 
 
 def stem(placed: PlacedBrick) -> str:

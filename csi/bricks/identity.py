@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from csi.core import documents
-from csi.core.model import BrickIdentity, CopyIdentity, DeviceId
+from csi.core.copyidentity import CopyIdentity
+from csi.core.model import BrickIdentity, DeviceId
 
 DEVICE_MARK = ".gluster-csi-device.json"
 

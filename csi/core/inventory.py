@@ -80,17 +80,31 @@ class HostSpace:
         )
 
 
-def _bricks(record: Record) -> tuple[Brick, ...] | tuple[Copy, ...]:
-    """The bricks whose space the record holds. A deletion's are held by the volume, which goes last."""
+def _holdings(record: Record) -> Mapping[DeviceId, int]:
+    """Bytes of each device that the record holds. A deletion's are held by the volume, which goes last.
+
+    A change of a volume holds what it needs on top of what the volume has.
+    """
     match record:
-        case Volume(bricks=bricks):
-            return bricks
-        case Snapshot(copies=copies):
-            return copies
-        case Operation(kind=OperationKind.CREATE, volume=volume):
-            return volume.bricks
+        case Volume():
+            return _sums(record.bricks, ())
+        case Snapshot():
+            return _sums(record.copies, ())
+        case Operation(kind=OperationKind.DELETE):
+            return {}
+        case Operation(volume=volume, before=before):
+            return _sums(volume.bricks, before.bricks if before is not None else ())
         case _:
-            return ()
+            return {}
+
+
+def _sums(bricks: Sequence[Brick] | Sequence[Copy], less: Sequence[Brick]) -> Mapping[DeviceId, int]:
+    sums: Counter[DeviceId] = Counter()
+    for brick in bricks:
+        sums[brick.device_id] += brick.footprint
+    for brick in less:
+        sums[brick.device_id] -= brick.footprint
+    return sums
 
 
 def _gid(record: Record) -> Gid | None:
@@ -185,8 +199,8 @@ class Inventory:
         change: Counter[DeviceId] = Counter()
         for records, sign in ((gone, -1), (puts, 1)):
             for record in records:
-                for brick in _bricks(record):
-                    change[brick.device_id] += sign * brick.footprint
+                for device, held in _holdings(record).items():
+                    change[device] += sign * held
         used = self.used.mutate()
         for device, by in change.items():
             if now := used.get(device, 0) + by:
@@ -231,7 +245,7 @@ class Inventory:
 
         spaces = self.spaces.mutate()
         stale = {*hosts, *moved}
-        carrying = {brick.device_id for record in touched for brick in _bricks(record)}
+        carrying = {device for record in touched for device in _holdings(record)}
         for host_id in {self.devices[device].host_id for device in carrying if device in self.devices} - stale:
             if (space := spaces.get(host_id)) is not None:
                 spaces[host_id] = space.refilled(self.used)

@@ -49,6 +49,13 @@ class ZoneChecking(StrEnum):
     STRICT = "strict"
 
 
+class Expansion(StrEnum):
+    """How volumes may get larger. ``ADD_SETS``: by further sets of bricks, where their own bricks can't grow."""
+
+    IN_PLACE = "inPlace"
+    ADD_SETS = "addSets"
+
+
 class Protection(StrEnum):
     NONE = "none"
     REPLICATE = "replicate"
@@ -112,6 +119,7 @@ class VolumeSpec:
     root_mode: int = 0o2770
     ping_timeout: int = 8  # seconds
     zones: tuple[int, ...] = ()  # where bricks may lie, as Kubernetes asked; empty: anywhere
+    expansion: Expansion = Expansion.IN_PLACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +219,7 @@ class Volume:
 class OperationKind(StrEnum):
     CREATE = "create"
     DELETE = "delete"
+    EXPAND = "expand"
 
 
 class Direction(StrEnum):
@@ -230,9 +239,9 @@ class Step(StrEnum):
     COPY_VOLUME = "copy-volume"
     FILL_FROM_SNAPSHOT = "fill-from-snapshot"
     MAKE_FROM_COPIES = "make-from-copies"
-    GROW_BRICKS = "grow-bricks"
     REMOVE_VOLUME = "remove-volume"
     DESTROY_BRICKS = "destroy-bricks"
+    GROW_BRICKS = "grow-bricks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,13 +250,14 @@ class Operation:
 
     id: OperationId
     kind: OperationKind
-    volume: Volume  # as it will be (create) or was (delete)
+    volume: Volume  # as it will be, or was (delete)
     steps: tuple[Step, ...]
     direction: Direction = Direction.FORWARD
     error: str = ""  # why it turned back, or why it waits
     attempts: int = 0
     started: float = 0.0  # seconds since the epoch
     term: int = 0  # of the controller that began it, where several stand by; 0 where there is one
+    before: Volume | None = None  # as it was when it began to be changed (expand); deleted in the middle of that
     version: int = 0
 
 
@@ -339,42 +349,6 @@ class BrickIdentity:
     def owner(self) -> tuple[str, VolumeId, str, BrickId, int, int]:
         """The part that must agree before the brick is destroyed; sizes may have grown since."""
         return (self.instance, self.volume_id, self.volume_name, self.brick.id, self.brick.set, self.brick.index)
-
-
-@dataclass(frozen=True, slots=True)
-class CopyIdentity:
-    """Whose a copy is; written beside it. It is all that is needed to find a snapshot again without any state."""
-
-    instance: str
-    snapshot_id: SnapshotId
-    snapshot_name: str
-    volume_id: VolumeId
-    volume_name: str
-    cluster_id: ClusterId
-    volume_size: int
-    spec: VolumeSpec
-    gid: Gid
-    copy: Copy
-    group_id: str = ""
-    group_name: str = ""
-    schema: int = 1
-
-    def owner(self) -> tuple[str, SnapshotId, BrickId, int, int]:
-        """The part that must agree before the copy is destroyed."""
-        return (self.instance, self.snapshot_id, self.copy.id, self.copy.set, self.copy.index)
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedCopy:
-    """A copy together with the records that it stands on."""
-
-    identity: CopyIdentity
-    host: Host
-    device: Device
-
-    @property
-    def copy(self) -> Copy:
-        return self.identity.copy
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from csi.driver.claims import Claim, claim_of
 from csi.driver.snapshots import CAPABILITIES as OF_SNAPSHOTS
 from csi.driver.snapshots import SnapshotCalls
 from csi.ports import ClaimNotices
+from csi.service.expansion import Expansion
 from csi.service.snapshots import Snapshots
 from csi.service.volumes import Condition, Volumes
 
@@ -34,15 +35,19 @@ CAPABILITIES = (
     _Rpc.GET_VOLUME,
     _Rpc.VOLUME_CONDITION,
     _Rpc.SINGLE_NODE_MULTI_WRITER,
+    _Rpc.EXPAND_VOLUME,
     *OF_SNAPSHOTS,
 )
 
 
 class ControllerService(SnapshotCalls, rpc.ControllerServicer):
-    def __init__(self, volumes: Volumes, snapshots: Snapshots, notices: ClaimNotices | None = None) -> None:
+    def __init__(
+        self, volumes: Volumes, expansion: Expansion, snapshots: Snapshots, notices: ClaimNotices | None = None
+    ) -> None:
         self._volumes = volumes
         self.snapshots = snapshots
         self._notices = notices
+        self._expansion = expansion
 
     async def ControllerGetCapabilities(  # noqa: N802 - here and below the name is the wire's
         self, request: pb.ControllerGetCapabilitiesRequest, context: object
@@ -65,6 +70,14 @@ class ControllerService(SnapshotCalls, rpc.ControllerServicer):
     ) -> pb.DeleteVolumeResponse:
         await self._volumes.delete(wire.required("volume_id", request.volume_id))
         return pb.DeleteVolumeResponse()
+
+    async def ControllerExpandVolume(  # noqa: N802
+        self, request: pb.ControllerExpandVolumeRequest, context: object
+    ) -> pb.ControllerExpandVolumeResponse:
+        asked = wire.expand_request(request)
+        volume = await self._expansion.expand(asked)
+        # GlusterFS clients see the new size by themselves.
+        return pb.ControllerExpandVolumeResponse(capacity_bytes=volume.size, node_expansion_required=False)
 
     async def ValidateVolumeCapabilities(  # noqa: N802
         self, request: pb.ValidateVolumeCapabilitiesRequest, context: object

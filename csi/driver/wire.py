@@ -16,6 +16,7 @@ from csi.core.model import Source, SourceKind, Volume
 from csi.core.mountflags import ClientFlags
 from csi.driver import zones
 from csi.driver.context import VolumeContext
+from csi.service.expansion import ExpandRequest
 from csi.service.volumes import Condition, CreateRequest
 
 _LONGEST_NAME = 128  # bytes, by the specification
@@ -43,6 +44,17 @@ def create_request(request: pb.CreateVolumeRequest) -> tuple[CreateRequest, tupl
     parsed = params.parse(request.parameters)
     spec = zones.confined(parsed.spec, request.accessibility_requirements.requisite)
     return CreateRequest(named, at_least, at_most, spec, source(request)), parsed.unused
+
+
+def expand_request(request: pb.ControllerExpandVolumeRequest) -> ExpandRequest:
+    """Raises: InvalidRequest."""
+    volume_id = required("volume_id", request.volume_id)
+    at_least, at_most = _size(request.capacity_range)
+    if not at_least and not at_most:
+        raise InvalidRequest("capacity_range", None, "required_bytes, limit_bytes, or both")
+    if request.HasField("volume_capability"):
+        check_capability(request.volume_capability)
+    return ExpandRequest(volume_id, at_least, at_most)
 
 
 def check_capabilities(capabilities: Iterable[pb.VolumeCapability]) -> None:

@@ -21,7 +21,7 @@ from csi.gluster import parse, words
 from csi.gluster.asking import Asker
 from csi.gluster.barrier import Barrier
 from csi.gluster.envelope import Answer, Meaning
-from csi.ports import Clock, GlusterVolume, Peer, Pool, Runner
+from csi.ports import Clock, GlusterVolume, Heard, Peer, Pool, Runner
 
 _log = structlog.get_logger(__name__)
 
@@ -61,13 +61,20 @@ class _Looks:
 
 
 class GlusterCli:
-    """One for all clusters."""
+    """One for all clusters. ``heard``: of the hosts, by the same runner; without it they are asked more often."""
 
-    def __init__(self, runner: Runner, clock: Clock, settings: GlusterSettings = GlusterSettings()) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        clock: Clock,
+        settings: GlusterSettings = GlusterSettings(),
+        *,
+        heard: Heard | None = None,
+    ) -> None:
         self._runner = runner
         self._clock = clock
         self._settings = settings
-        self._asker = Asker(runner, clock, settings.sessions, settings.lock_patience)
+        self._asker = Asker(runner, clock, settings.sessions, settings.lock_patience, heard)
         self._barrier = Barrier(runner, clock, self._asker, settings.query_timeout)
 
     async def close(self) -> None:

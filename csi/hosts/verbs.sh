@@ -18,7 +18,7 @@
 
 # --- bricks/file.py: images on a directory ---------------------------------------------------------------------------
 # Statuses: 71 the device has no mark, 72 it has another's mark, 73 evidence against us (path and text on stderr),
-# 74 busy, 75 the image has another size.
+# 74 busy, 75 the image has another size, 76 the brick is not there or not mounted.
 
 # LINE TEXT...: is the line one of the texts?
 csi_among() {
@@ -78,7 +78,7 @@ csi_device_facts() {
         echo kind=missing
     fi
     [ -e /dev/loop-control ] || echo missing=/dev/loop-control
-    for program in mkfs.xfs mount umount mkdir rmdir mv rm ln sync chattr flock awk grep stat find df; do
+    for program in mkfs.xfs xfs_growfs losetup truncate mount umount mkdir rmdir mv rm ln sync chattr flock awk grep stat find df; do
         command -v "$program" >/dev/null || echo "missing=$program"
     done
 }
@@ -174,6 +174,34 @@ csi_brick_root() {
     fi
     # A directory that is there keeps its owner and mode: it is the root of the volume, and users may have changed it.
     [ -d "$mount/brick" ] || install -d -m "$mode" -g "$gid" -- "$mount/brick"
+}
+
+# FILE PART TEXT: the file says TEXT, written under the name PART first, so that it says the old or the new at any time.
+csi_brick_say() {
+    local line
+    line=
+    { IFS= read -r line <"$1"; } 2>/dev/null
+    [ "$line" = "$3" ] && return 0
+    printf '%s\n' "$3" >"$2" && sync -- "$2" && mv -- "$2" "$1"
+}
+
+# STEM MOUNT SIZE TEXT...: STEM.img, its loop device and the file system in it have at least SIZE bytes, while it is in use;
+# then its tag and brick.json say the first text. Before that each must be one of the texts. Nothing is ever cut off. Each
+# part is done again if it may have been done already: a size that one of them has says nothing of the next.
+csi_brick_grow() {
+    local stem mount size loop
+    stem=$1 mount=$2 size=$3
+    shift 3
+    csi_brick_ours "$stem" "$mount" "$@" || return
+    loop=$(awk -v mount="$mount" '$5 == mount { for (i = 7; $i != "-" && i < NF; i++); loop = $(i + 2) } END { print loop }' \
+        /proc/self/mountinfo)
+    if [ -z "$loop" ] || [ ! -e "$stem.img" ]; then
+        printf '%s\n' "$mount" >&2
+        return 76
+    fi
+    # ">": at least. The flush that makes the grown file system durable makes the size of the image durable too.
+    truncate -c -s ">$size" -- "$stem.img" && losetup -c "$loop" && xfs_growfs -d "$mount" >/dev/null || return
+    csi_brick_say "$stem.json" "$stem.$$.json.part" "$1" && csi_brick_say "$mount/brick.json" "$mount/brick.json.part" "$1"
 }
 
 # FSTAB ENTRY...: an entry is a whole line that is to be there, in place of another for its mount point, or a mount point

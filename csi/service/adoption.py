@@ -125,7 +125,8 @@ class Adoption:
             name=first.volume_name,
             gluster_name=found.name,
             cluster_id=cluster,
-            size=max(identity.volume_size for identity in whole),
+            # What an expansion has not come to says the old size: the volume has it for certain.
+            size=min(identity.volume_size for identity in whole),
             spec=first.spec,
             bricks=tuple(identity.brick for identity in whole),
             gid=first.gid,

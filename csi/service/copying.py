@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import structlog
 
 from csi.copyports import BrickCopies, Hold, Pair
+from csi.core.copyidentity import PlacedCopy
 from csi.core.errors import CannotCopy, DriverError, Unavailable
-from csi.core.model import Backend, Brick, ClusterId, Host, PlacedBrick, PlacedCopy, Volume
+from csi.core.model import Backend, Brick, ClusterId, Host, PlacedBrick, Volume
 from csi.ports import Clock, Gluster, Pool
 from csi.service.steps import Steps
 

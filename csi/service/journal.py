@@ -11,9 +11,13 @@ Order of writes
     delete    1 put Volume DELETING, put Operation        one commit; hidden from here on
               2 remove Volume, remove Operation,
                 put RestingGid                            one commit, after the data is gone
+    change    1 put Operation with the volume as it       it holds what the volume needs on top of what it has
+                will be, and as it was
+              2 put Volume, remove Operation              one commit; only now is it told to have changed
 
 What a crash leaves behind is therefore always an Operation, and the Operation tells where to look: creates
-that go FORWARD may be resumed by a retry or turned back; those that go BACK are undone; deletes go on.
+that go FORWARD may be resumed by a retry or turned back; those that go BACK are undone; deletes and changes go on. A
+volume that is deleted in the middle of a change is deleted with all bricks that the change may have made or enlarged.
 Nothing on a host is touched without an Operation that names it.
 """
 
@@ -40,17 +44,19 @@ from csi.ports import Change, Clock, Put, Remove, Store
 
 BRICKS_OF: dict[SourceKind | None, tuple[Step, ...]] = {
     None: (Step.MAKE_BRICKS,),
-    SourceKind.SNAPSHOT: (Step.FILL_FROM_SNAPSHOT, Step.MAKE_FROM_COPIES, Step.GROW_BRICKS),
-    SourceKind.VOLUME: (Step.COPY_VOLUME, Step.MAKE_FROM_COPIES, Step.GROW_BRICKS),
+    SourceKind.SNAPSHOT: (Step.FILL_FROM_SNAPSHOT, Step.MAKE_FROM_COPIES),
+    SourceKind.VOLUME: (Step.COPY_VOLUME, Step.MAKE_FROM_COPIES),
 }
 CREATE_STEPS = (Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
 DELETE_STEPS = (Step.REMOVE_VOLUME, Step.DESTROY_BRICKS)
+EXPAND_STEPS = (Step.GROW_BRICKS,)
 
 
-def plan_create(volume: Volume) -> tuple[Step, ...]:
+def plan_create(volume: Volume, *, grows: bool = False) -> tuple[Step, ...]:
     """Options are set in one step of their own, and only when there are some: a ``volume set`` is dear."""
     first = BRICKS_OF[volume.source.kind if volume.source is not None else None]
-    return (*first, *(step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or volume.spec.options))
+    larger = (Step.GROW_BRICKS,) if grows else ()
+    return (*first, *larger, *(step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or volume.spec.options))
 
 
 @dataclass(slots=True)
@@ -69,13 +75,14 @@ class Journal:
     def find(self, kind: OperationKind, volume: VolumeId) -> Operation | None:
         return self.inventory.operations.get(naming.operation_id(kind, volume))
 
-    async def begin_create(self, volume: Volume) -> Operation:
+    async def begin_create(self, volume: Volume, *, grows: bool = False) -> Operation:
+        """``grows``: its bricks are larger than what they are copies of."""
         rested = self._rested()
         operation = Operation(
             id=naming.operation_id(OperationKind.CREATE, volume.id),
             kind=OperationKind.CREATE,
             volume=volume,
-            steps=plan_create(volume),
+            steps=plan_create(volume, grows=grows),
             started=self.clock.now(),
             term=self.term(),
         )
@@ -91,17 +98,46 @@ class Journal:
     async def finish_undo(self, operation: Operation) -> None:
         await self.store.commit([Remove(operation)])
 
+    async def begin_expand(self, volume: Volume, wanted: Volume) -> Operation:
+        operation = Operation(
+            id=naming.operation_id(OperationKind.EXPAND, volume.id),
+            kind=OperationKind.EXPAND,
+            volume=wanted,
+            steps=EXPAND_STEPS,
+            started=self.clock.now(),
+            term=self.term(),
+            before=volume,
+        )
+        return await self._put(operation)
+
+    async def revise(self, operation: Operation, wanted: Volume) -> Operation:
+        """The same change, with another end. It must not need more of any device."""
+        return await self._put(replace(operation, volume=wanted))
+
+    async def finish_change(self, operation: Operation) -> Volume:
+        present = self.inventory.volumes[operation.volume.id]
+        changed = replace(operation.volume, state=present.state, version=present.version)
+        await self.store.commit([Put(changed), Remove(operation)])
+        return self.inventory.volumes[changed.id]
+
+    def change_of(self, volume: VolumeId) -> Operation | None:
+        """What is being changed of it."""
+        return self.find(OperationKind.EXPAND, volume)
+
     async def begin_delete(self, volume: Volume) -> Operation:
-        hidden = replace(volume, state=VolumeState.DELETING)
+        change = self.change_of(volume.id)
+        bricks = volume.bricks if change is None else change.volume.bricks
+        hidden = replace(volume, state=VolumeState.DELETING, bricks=bricks)
         operation = Operation(
             id=naming.operation_id(OperationKind.DELETE, volume.id),
             kind=OperationKind.DELETE,
-            volume=volume,
+            volume=replace(volume, bricks=bricks),
             steps=DELETE_STEPS,
             started=self.clock.now(),
             term=self.term(),
+            before=volume if change is not None else None,
         )
-        return await self._put(operation, Put(hidden))
+        return await self._put(operation, Put(hidden), *([Remove(change)] if change is not None else ()))
 
     async def finish_delete(self, operation: Operation) -> None:
         """The data is gone: space at once, the GID after its rest (unless another volume shares it)."""

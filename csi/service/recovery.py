@@ -2,13 +2,13 @@
 
 Looks at the journal at start and then on a timer. A creation that was interrupted on its way forward gets
 ``grace`` seconds, since the caller's retry can resume it; then it is undone. What fails is tried again with
-back-off: ``first`` seconds, doubled each time up to ``longest``.
+back-off: ``first`` seconds, doubled each time up to ``longest``. Deletions and changes of volumes just go on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -23,6 +23,8 @@ from csi.service.succession import Succession
 from csi.service.volumes import Volumes
 
 _log = structlog.get_logger(__name__)
+
+Resume = Callable[[Operation], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,12 @@ class Recovery:
         *,
         succession: Succession,
         pace: Pace,
+        others: Mapping[OperationKind, Resume],
     ) -> None:
+        """``others``: who brings operations to their end that are no creations and deletions of volumes."""
+        self._resume = {OperationKind.CREATE: volumes.resume, OperationKind.DELETE: volumes.resume, **others}
         self._succession = succession
         self._journal = journal
-        self._volumes = volumes
         self._snapshots = snapshots
         self._operations = operations
         self._clock = clock
@@ -89,7 +93,7 @@ class Recovery:
 
     async def _try_operation(self, operation: Operation) -> None:
         log = _log.bind(operation=f"{operation.kind} {operation.volume.id}", volume=operation.volume.name)
-        await self._try(operation.id, log, lambda: self._volumes.resume(operation))
+        await self._try(operation.id, log, lambda: self._resume[operation.kind](operation))
 
     async def _try_snapshot(self, key: str) -> None:
         await self._try(key, _log.bind(snapshot=key), lambda: self._snapshots.resume(key))

@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from csi.copyports import Filling, Pair
+from csi.core import naming
 from csi.core.copies import Origin, restored
+from csi.core.copyidentity import CopyIdentity, PlacedCopy
 from csi.core.errors import Busy, Incoherent, NotFound
 from csi.core.inventory import Inventory
 from csi.core.model import (
     Copy,
-    CopyIdentity,
     Device,
     Host,
+    OperationKind,
     PlacedBrick,
-    PlacedCopy,
     Snapshot,
     SnapshotId,
     SnapshotState,
@@ -117,7 +118,6 @@ class Restoring:
             Step.COPY_VOLUME: self._copy_volume,
             Step.FILL_FROM_SNAPSHOT: self._fill,
             Step.MAKE_FROM_COPIES: self._adopt,
-            Step.GROW_BRICKS: self._grow,
         }
         back[Step.COPY_VOLUME] = self._relieve
 
@@ -135,9 +135,13 @@ class Restoring:
             raise Busy(f"snapshot {snapshot.name!r} is {snapshot.state}: ask again when that is done")
         return Origin.of(source, snapshot)
 
-    def plan(self, source: Source, *, volume: VolumeId, name: str, size: tuple[int, int], spec: VolumeSpec) -> Volume:
-        """What the new volume will be. Raises: as ``origin`` and ``core.copies.restored``."""
-        return restored(self._steps.inventory(), self.origin(source), volume=volume, name=name, size=size, spec=spec)
+    def plan(
+        self, source: Source, *, volume: VolumeId, name: str, size: tuple[int, int], spec: VolumeSpec
+    ) -> tuple[Volume, bool]:
+        """What the new volume will be, and whether its bricks have to grow. Raises: as ``core.copies.restored``."""
+        origin = self.origin(source)
+        made = restored(self._steps.inventory(), origin, volume=volume, name=name, size=size, spec=spec)
+        return made, [part.size for part in origin.parts] != [brick.size for brick in made.bricks]
 
     # --- doing --------------------------------------------------------------------------------
 
@@ -189,13 +193,6 @@ class Restoring:
         groups = by_host(self._steps.placed(volume), self.copying.backend)
         await together([backend.adopt(host, bricks) for host, backend, bricks in groups])
 
-    async def _grow(self, volume: Volume) -> None:
-        """Where it is to be larger than what it was made of. Bricks that have their size are left alone."""
-        origin = self.origin(volume.source) if volume.source is not None else None
-        if origin is not None and [part.size for part in origin.parts] == [brick.size for brick in volume.bricks]:
-            return
-        await together([backend.grow(host, bricks) for host, backend, bricks in self._steps.by_host(volume)])
-
 
 def live_volume(inventory: Inventory, volume_id: str) -> Volume:
     """Raises: NotFound, Busy while it is being deleted."""
@@ -204,4 +201,7 @@ def live_volume(inventory: Inventory, volume_id: str) -> Volume:
         raise NotFound("volume", volume_id)
     if volume.state is VolumeState.DELETING:
         raise Busy(f"volume {volume.name!r} is being deleted, so no copy of it is made any more")
+    if (change := inventory.operations.get(naming.operation_id(OperationKind.EXPAND, volume.id))) is not None:
+        why = f": {change.error}" if change.error else ""
+        raise Busy(f"volume {volume.name!r} is being changed{why}; ask again when that is done")
     return volume

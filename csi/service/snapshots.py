@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from csi.copyports import Pair
 from csi.core import copies, naming
+from csi.core.copyidentity import PlacedCopy
 from csi.core.errors import (
     Busy,
     Conflict,
@@ -30,17 +31,7 @@ from csi.core.errors import (
     Unavailable,
 )
 from csi.core.inventory import Inventory
-from csi.core.model import (
-    OperationKind,
-    PlacedCopy,
-    Snapshot,
-    SnapshotId,
-    SnapshotState,
-    Source,
-    SourceKind,
-    Volume,
-    VolumeId,
-)
+from csi.core.model import OperationKind, Snapshot, SnapshotId, SnapshotState, Source, SourceKind, Volume, VolumeId
 from csi.ports import Change, Put, Remove
 from csi.service.copying import Copying, Task, by_host, together
 from csi.service.journal import Journal

@@ -114,6 +114,8 @@ class Steps:
                 await self._remove_volume(volume)
             case Step.DESTROY_BRICKS:
                 await self._destroy_bricks(volume)
+            case Step.GROW_BRICKS:
+                await on_all([backend.grow(host, bricks) for host, backend, bricks in self.by_host(volume)])
             case _:
                 await self.further[step](volume)
 

@@ -135,7 +135,8 @@ class Volumes:
         """Decide and reserve. Between the look and the commit there is no other await."""
         async with self._placing.lock:
             if request.source is not None:
-                return await self._journal.begin_create(self._restored(volume_id, request, request.source))
+                volume, grows = self._restored(volume_id, request, request.source)
+                return await self._journal.begin_create(volume, grows=grows)
             size = sizes.choose(request.required, request.limit)
             cluster, layout = self._placing.place(size, request.spec, silent)
             volume = Volume(
@@ -150,7 +151,7 @@ class Volumes:
             )
             return await self._journal.begin_create(volume)
 
-    def _restored(self, volume_id: VolumeId, request: CreateRequest, source: Source) -> Volume:
+    def _restored(self, volume_id: VolumeId, request: CreateRequest, source: Source) -> tuple[Volume, bool]:
         size = (request.required, request.limit)
         return self._restoring.plan(source, volume=volume_id, name=request.name, size=size, spec=request.spec)
 
@@ -207,7 +208,9 @@ class Volumes:
             if found is None:
                 return
             volume = await self._journal.adopt(found)
-        await self._destroy(await self._journal.begin_delete(volume), fresh=True)
+        deletion = await self._journal.begin_delete(volume)
+        # One that ended a change is not taken back: the hosts may be past what the volume's record said before.
+        await self._destroy(deletion, fresh=deletion.before is None)
 
     async def _destroy(self, deletion: Operation, *, fresh: bool = False) -> None:
         """Evidence first, then the plan. ``fresh``: nothing was done for this operation before."""

@@ -108,6 +108,8 @@ def _of_snapshot(snapshot: Snapshot) -> Told:
 def _of_operation(operation: Operation) -> Told:
     if operation.kind is OperationKind.DELETE:
         phase = "Deleting"
+    elif operation.kind is OperationKind.EXPAND:
+        phase = "Expanding"
     else:
         phase = "Creating" if operation.direction is Direction.FORWARD else "Undoing"
     return Told(phase, operation.error)
@@ -120,6 +122,12 @@ def trouble(operation: Operation) -> tuple[str, str] | None:
         return None
     if operation.kind is OperationKind.DELETE:
         return "DeletionWaits", f"volume {name} is being deleted; that waits, and is tried again: {operation.error}"
+    if operation.kind is OperationKind.EXPAND:
+        return (
+            "ExpansionWaits",
+            f"volume {name} is being expanded to {operation.volume.size} bytes; that waits, and is tried again: "
+            f"{operation.error}",
+        )
     if operation.attempts:
         return (
             "UndoWaits",

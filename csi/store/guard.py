@@ -42,8 +42,11 @@ def held_bricks(record: Record) -> tuple[Brick, ...] | tuple[Copy, ...]:
             return bricks
         case Snapshot(copies=copies):
             return copies
-        case Operation(kind=OperationKind.CREATE, volume=volume):
-            return volume.bricks
+        case Operation(kind=OperationKind.DELETE):
+            return ()
+        case Operation(volume=volume, before=before):
+            held = {brick.id for brick in before.bricks} if before is not None else set()
+            return tuple(brick for brick in volume.bricks if brick.id not in held)
         case _:
             return ()
 

@@ -48,6 +48,9 @@ class HostUnderTest(Protocol):
     def owner(self, path: str) -> tuple[int, int]:
         """Mode and group."""
 
+    def size(self, mount: str) -> int:
+        """Bytes of the file system that is mounted there, as ``df`` shows them."""
+
     def traces(self) -> frozenset[str]:
         """Files on the devices, mounts and directories for bricks, lines of fstab."""
 
@@ -88,6 +91,9 @@ class SimulatedHost:
         node = self.machine.find(path)
         assert node is not None
         return node.mode, node.gid
+
+    def size(self, mount: str) -> int:
+        return self.machine.mounts[mount].filesystem.capacity
 
     def traces(self) -> frozenset[str]:
         found = set()
@@ -158,6 +164,10 @@ class RealHost:
     def owner(self, path: str) -> tuple[int, int]:
         mode, gid = self.sh('stat -c "%a %g" -- "$1"', path).split()
         return int(mode, 8), int(gid)
+
+    def size(self, mount: str) -> int:
+        blocks, size = self.sh('stat -f -c "%b %S" -- "$1"', mount).split()
+        return int(blocks) * int(size)
 
     def traces(self) -> frozenset[str]:
         return frozenset(self.sh(_TRACES, self.fstab, *self.devices, POINT).splitlines())

@@ -19,6 +19,7 @@ from csi.core.errors import DriverError
 from csi.core.inventory import Inventory
 from csi.core.model import Backend, SnapshotState
 from csi.gluster.adapter import GlusterCli
+from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import Crashed, Fault, Kind, World
@@ -81,13 +82,15 @@ class Trial:
         self.core: app.Core | None = None
 
     async def begin_life(self) -> app.Core:
-        runner = SimulatedRunner(self.world)
+        contacts = Contacts()
+        runner = HeardRunner(SimulatedRunner(self.world), contacts)
         outside = app.Outside(
             store=self.state.store(self.directory, self.world),
             runner=runner,
-            gluster=GlusterCli(runner, SystemClock()),
+            gluster=GlusterCli(runner, SystemClock(), heard=contacts),
             backends={Backend.FILE: FileCopies(runner, self.settings.instance)},
             clock=SystemClock(),
+            contacts=contacts,
         )
         self.core = app.wire(outside, self.settings)
         await outside.store.open()

@@ -11,7 +11,7 @@ from csi.hosts.simulated.machine import Machine
 from csi.hosts.simulated.programs import DONE, Program, failed
 
 # Statuses, as in verbs.sh.
-_UNMARKED, _MARKED_OTHERWISE, _EVIDENCE, _BUSY, _OTHER_SIZE = 71, 72, 73, 74, 75
+_UNMARKED, _MARKED_OTHERWISE, _EVIDENCE, _BUSY, _OTHER_SIZE, _NOT_MOUNTED = 71, 72, 73, 74, 75, 76
 
 _SMALLEST_XFS = 300 << 20
 _LOG = 64 << 20  # what an empty XFS takes of a sparse image, nearly all of it its log
@@ -130,6 +130,22 @@ def _brick_root(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
     return DONE
 
 
+def _brick_grow(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
+    stem, point, size, texts = argv[1], argv[2], int(argv[3]), argv[4:]
+    if (judged := _brick_ours(machine, ("", stem, point, *texts), stdin)).status:
+        return judged
+    file, mount = machine.find(stem + ".img"), machine.mounts.get(point)
+    if mount is None or not isinstance(file, File) or file.image is None:
+        return failed(_NOT_MOUNTED, point)
+    if size > file.size:
+        file.image.capacity += size - file.size
+        file.size = size
+    for path in (stem + ".json", point + "/brick.json"):
+        if _line(machine, path) != texts[0]:
+            machine.write(path, texts[0] + "\n")
+    return DONE
+
+
 def _point(entry: str) -> str:
     """The mount point of an entry: a line of fstab, or the mount point alone."""
     words = entry.split()
@@ -214,6 +230,7 @@ VERBS: dict[str, Program] = {
     "csi_brick_sweep": _brick_sweep,
     "csi_brick_mount": _brick_mount,
     "csi_brick_root": _brick_root,
+    "csi_brick_grow": _brick_grow,
     "csi_fstab": _fstab,
     "csi_brick_ours": _brick_ours,
     "csi_brick_unmount": _brick_unmount,

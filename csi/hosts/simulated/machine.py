@@ -63,13 +63,11 @@ class Machine:
         node: Node = self.root.root
         filesystem = self.root
         for part in _parts(path):
-            if not isinstance(node, Directory):
-                return None, filesystem
             child = node.children.get(part)
             if child is None:
                 return None, filesystem
             node = child
-            while isinstance(node, Directory) and node.mount is not None:
+            while node.mount is not None:
                 filesystem = node.mount.filesystem
                 node = filesystem.root
         return node, filesystem

@@ -72,7 +72,8 @@ class _Connection:
 
     def checkpoint(self, when: str, what: str) -> None:
         self.check()
-        self.world.checkpoint(f"{self.machine.name}: {when} {what}")
+        if self.world.recording:
+            self.world.checkpoint(f"{self.machine.name}: {when} {what}")
 
     def drop(self) -> HostUnreachable:
         self.broken = "the connection was lost"

@@ -290,7 +290,11 @@ KINDS: tuple[Kind, ...] = (
             _AGE,
         ),
         rules=(
-            *_fixed("kind", "volume"),
+            *_fixed("kind"),
+            Rule(
+                "self.kind == 'expand' || self.volume == oldSelf.volume",
+                "volume cannot be changed, but by a smaller expansion in place of one that is not done",
+            ),
             Rule(
                 "oldSelf.direction != 'back' || self.direction == 'back'",
                 "what is being undone cannot go forward again",

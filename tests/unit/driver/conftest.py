@@ -31,6 +31,7 @@ from csi.driver.controller import ControllerService
 from csi.driver.groupcontroller import GroupControllerService
 from csi.driver.identity import IdentityService
 from csi.driver.server import Server
+from csi.service.expansion import ExpandRequest, Expansion
 from csi.service.placing import Capacity
 from csi.service.snapshots import Group, SnapshotPage, Snapshots
 from csi.service.volumes import Condition, CreateRequest, Page, Volumes
@@ -168,6 +169,21 @@ def snapshot_record(name: str, volume_id: str) -> Snapshot:
 
 
 @dataclass
+class FakeExpansion:
+    """Makes the volumes larger that it finds."""
+
+    volumes: FakeVolumes
+    asked: list[ExpandRequest] = field(default_factory=list)
+
+    async def expand(self, request: ExpandRequest) -> Volume:
+        self.volumes._fail()
+        self.asked.append(request)
+        known = self.volumes.get(request.volume_id)
+        larger = self.volumes.volumes[known.id] = replace(known, size=max(known.size, request.required))
+        return larger
+
+
+@dataclass
 class Edge:
     """A running server, and clients for it."""
 
@@ -175,6 +191,7 @@ class Edge:
     server: Server
     volumes: FakeVolumes
     snapshots: FakeSnapshots
+    expansion: FakeExpansion
     identity_service: IdentityService
     channel: grpc.aio.Channel
 
@@ -198,11 +215,13 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     server = Server(f"unix://{path}")
     identity = IdentityService("csi.gluster.org", "1.2.3")
     server.add_identity(identity)
-    server.add_controller(ControllerService(cast(Volumes, volumes), cast(Snapshots, snapshots)))
+    expansion = FakeExpansion(volumes)
+    controller = ControllerService(cast(Volumes, volumes), cast(Expansion, expansion), cast(Snapshots, snapshots))
+    server.add_controller(controller)
     server.add_group_controller(GroupControllerService(cast(Snapshots, snapshots)))
     await server.start()
     async with grpc.aio.insecure_channel(f"unix://{path}") as channel:
-        yield Edge(path, server, volumes, snapshots, identity, channel)
+        yield Edge(path, server, volumes, snapshots, expansion, identity, channel)
     await server.stop(0)
 
 

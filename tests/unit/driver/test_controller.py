@@ -13,6 +13,7 @@ from csi.core.errors import HostUnreachable
 from csi.core.model import Durability, Protection
 from csi.driver.controller import ControllerService
 from csi.driver.zones import KEY
+from csi.service.expansion import ExpandRequest, Expansion
 from csi.service.snapshots import Snapshots
 from csi.service.volumes import Volumes
 from tests.unit.driver.conftest import GIB, Edge, FakeVolumes, block, capability
@@ -51,6 +52,7 @@ async def test_capabilities(edge: Edge) -> None:
         "GET_CAPACITY",
         "GET_VOLUME",
         "VOLUME_CONDITION",
+        "EXPAND_VOLUME",
         "SINGLE_NODE_MULTI_WRITER",
         "CREATE_DELETE_SNAPSHOT",
         "LIST_SNAPSHOTS",
@@ -110,7 +112,9 @@ async def test_the_owner_of_a_claim_is_told_of_parameters_without_effect() -> No
 
     uid = "0f8ae0c2-9a1c-4a9e-8d5b-0d2f2f3c1a11"
     of_claim = {"csi.storage.k8s.io/pvc/name": "data", "csi.storage.k8s.io/pvc/namespace": "shop"}
-    controller = ControllerService(cast(Volumes, FakeVolumes()), cast(Snapshots, None), Notices())
+    controller = ControllerService(
+        cast(Volumes, FakeVolumes()), cast(Expansion, None), cast(Snapshots, None), Notices()
+    )
     for name, parameters in (
         (f"pvc-{uid}", {"resturl": "http://heketi:8080", "secretName": "s", **of_claim}),
         (f"pvc-{uid}", of_claim),
@@ -234,6 +238,41 @@ async def test_validate_looks_at_its_arguments_first(edge: Edge) -> None:
     await refused(call(validate("")), Code.INVALID_ARGUMENT, "volume_id")
     await refused(call(validate("none", volume_capabilities=[])), Code.INVALID_ARGUMENT, "volume_capabilities")
     await refused(call(validate("fake-vol-id")), Code.NOT_FOUND, "fake-vol-id")
+
+
+# --- expand -----------------------------------------------------------------------------------
+
+
+async def test_expand_answers_with_the_size(edge: Edge) -> None:
+    volume = edge.volumes.add("pvc-1")
+    request = pb.ControllerExpandVolumeRequest(
+        volume_id=volume.id,
+        capacity_range=pb.CapacityRange(required_bytes=2 * GIB, limit_bytes=3 * GIB),
+        volume_capability=capability(),
+    )
+    reply = await edge.controller.ControllerExpandVolume(request)
+    assert (reply.capacity_bytes, reply.node_expansion_required) == (2 * GIB, False)
+    assert edge.expansion.asked == [ExpandRequest(volume.id, 2 * GIB, 3 * GIB)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "word"),
+    [
+        ({"volume_id": ""}, Code.INVALID_ARGUMENT, "volume_id"),
+        ({"capacity_range": None}, Code.INVALID_ARGUMENT, "capacity_range"),
+        ({"capacity_range": pb.CapacityRange(required_bytes=-1)}, Code.INVALID_ARGUMENT, "required_bytes"),
+        ({"capacity_range": pb.CapacityRange(required_bytes=2, limit_bytes=1)}, Code.INVALID_ARGUMENT, "limit_bytes"),
+        ({"volume_capability": block()}, Code.INVALID_ARGUMENT, "block"),
+        ({"volume_id": "fake-vol-id"}, Code.NOT_FOUND, "fake-vol-id"),
+    ],
+)
+async def test_expand_refuses(edge: Edge, changes: dict[str, Any], code: grpc.StatusCode, word: str) -> None:
+    fields: dict[str, Any] = {
+        "volume_id": edge.volumes.add("pvc-1").id,
+        "capacity_range": pb.CapacityRange(required_bytes=2 * GIB),
+        **changes,
+    }
+    await refused(edge.controller.ControllerExpandVolume(pb.ControllerExpandVolumeRequest(**fields)), code, word)
 
 
 # --- list, get --------------------------------------------------------------------------------

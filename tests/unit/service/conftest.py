@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from csi.clock import SystemClock
 from csi.core import params, topologyfile
 from csi.core.model import Backend, Source, Volume
 from csi.gluster.adapter import GlusterCli
+from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import World
@@ -72,13 +74,16 @@ def topology(world: World) -> topologyfile.TopologyFile:
 
 
 async def _driver(world: World, settings: config.Settings) -> app.Core:
-    runner = SimulatedRunner(world)
+    # What was heard is always old, so hosts that a test takes away are missed at once.
+    contacts = Contacts(lambda: time.monotonic() - 60)
+    runner = HeardRunner(SimulatedRunner(world), contacts)
     outside = app.Outside(
         store=MemoryStore(),
         runner=runner,
-        gluster=GlusterCli(runner, SystemClock()),
+        gluster=GlusterCli(runner, SystemClock(), heard=contacts),
         backends={Backend.FILE: FileCopies(runner, settings.instance)},
         clock=SystemClock(),
+        contacts=contacts,
     )
     await outside.store.open()
     return app.wire(outside, settings)
