@@ -279,6 +279,21 @@ class Gluster(Protocol):
     async def remove(self, pool: Pool, name: str, hosts: Sequence[Host]) -> None:
         """End the volume's own brick processes on ``hosts``, stop it, delete it. A volume that is gone is fine."""
 
+    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host]) -> str:
+        """Why copies of its bricks would make no sound volume now: one is down, or a heal or a rebalance is not done.
+
+        Empty if they would.
+        """
+
+    async def hold(self, pool: Pool, names: Sequence[str], bound: float) -> None:
+        """The barrier: until ``unhold`` nobody is told that his writes are safe, of none of these volumes.
+
+        A host sees to it that it ends in ``bound`` seconds whatever becomes of us. After any error it may be on.
+        """
+
+    async def unhold(self, pool: Pool, names: Sequence[str]) -> bool:
+        """The barriers are off. False if one was off before, or never on. A volume that is gone is fine."""
+
     async def close(self) -> None: ...
 
 

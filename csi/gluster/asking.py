@@ -81,7 +81,7 @@ class Asker:
         Raises: HostUnreachable, Unavailable (no answer in time), GlusterFailed.
         """
         failure: DriverError = Unavailable("the cluster has no hosts that gluster could be asked on: load a topology")
-        for host in self._in_order(pool):
+        for host in self.in_order(pool):
             try:
                 answer = await self.ask(host, command, timeout)
             except HostUnreachable as error:
@@ -95,7 +95,8 @@ class Asker:
                 return answer
         raise failure
 
-    def _in_order(self, pool: Pool) -> Iterator[Host]:
+    def in_order(self, pool: Pool) -> Iterator[Host]:
+        """The acting host first."""
         acting = self._acting.get(pool.hosts[0].cluster_id) if pool.hosts else None
         if acting is not None:
             yield from (host for host in pool.hosts if host.id == acting)

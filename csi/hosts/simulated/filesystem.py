@@ -64,6 +64,7 @@ class FileSystem:
     below: FileSystem | None = None
     can_be_immutable: bool = True
     uuid: str = ""
+    frozen: bool = False
 
     def take(self, amount: int, path: str) -> None:
         """Raises: OSError (ENOSPC)."""

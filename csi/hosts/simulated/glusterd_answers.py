@@ -42,7 +42,7 @@ class SimulatedVolume:
     was_started: bool = False
     options: dict[str, str] = field(default_factory=dict)
     snapshots: int = 0
-    unhealed: int = 0
+    unhealed: int = 0  # files, on each brick
     pids: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -3,8 +3,8 @@
 The API server knows no transaction over several resources, so a commit of n changes is n writes, one after the other,
 and the process may end between any two of them. Puts go before removals:
 
-    put      RestingGid, Cluster, Host, Device, Operation that creates, Volume, Operation that deletes
-    remove   Volume, Operation, RestingGid, Device, Host, Cluster
+    put      RestingGid, Cluster, Host, Device, Operation that creates, Volume, Snapshot, Operation that deletes
+    remove   Volume, Snapshot, Operation, RestingGid, Device, Host, Cluster
 
 So what is referred to is there before and after what refers to it, a GID never comes free in between, and each commit
 of ``service/journal.py`` that was cut in two leaves a pair of records that no whole commit leaves:
@@ -21,6 +21,8 @@ of ``service/journal.py`` that was cut in two leaves a pair of records that no w
     begin_delete of a volume that is being changed: as above, and Volume READY again has the bricks of the change,
                              which goes on; or Volume DELETING with its deletion and the change  remove the change
     turn_back, note, adopt, finish_undo                            one write each
+    group of snapshots           put Snapshots, each its own line  some TAKING, some not          all of it is undone
+    end of a snapshot            put RestingGid; remove Snapshot   RestingGid, Snapshot           nothing: it is redone
 
 Nothing is touched on a host before begin_delete has returned. Of a volume somebody is told when finish_create has put
 the Volume and our lease holds still: who leads after us begins when it has ended, so it finds the Volume, and the
@@ -45,14 +47,15 @@ from csi.core.model import (
     OperationKind,
     Record,
     RestingGid,
+    Snapshot,
     Volume,
     VolumeState,
 )
 from csi.ports import Change, Put, Remove
 from csi.store.guard import Advance
 
-_PUTS: tuple[type[Record], ...] = (RestingGid, Cluster, Host, Device, Operation, Volume)
-_REMOVALS: tuple[type[Record], ...] = (Volume, Operation, RestingGid, Device, Host, Cluster)
+_PUTS: tuple[type[Record], ...] = (RestingGid, Cluster, Host, Device, Operation, Volume, Snapshot)
+_REMOVALS: tuple[type[Record], ...] = (Volume, Snapshot, Operation, RestingGid, Device, Host, Cluster)
 
 
 class Verb(Enum):

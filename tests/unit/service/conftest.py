@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import pytest
 
 from csi import app, config
-from csi.bricks.file import FileBackend
+from csi.bricks.filecopies import FileCopies
 from csi.clock import SystemClock
 from csi.core import params, topologyfile
-from csi.core.model import Backend, Volume
+from csi.core.model import Backend, Source, Volume
 from csi.gluster.adapter import GlusterCli
 from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
@@ -39,12 +39,20 @@ class Pool:
     async def load(self) -> list[Progress]:
         return [progress async for progress in self.core.topology.load(topology(self.world))]
 
+    async def copy(
+        self, source: Source, name: str = "copy", size: int = 0, limit: int = 0, **parameters: str
+    ) -> Volume:
+        """A volume that begins as a copy."""
+        spec = params.parse(parameters).spec
+        return await self.core.volumes.create(CreateRequest(name, size, limit, spec, source))
+
     async def create(self, name: str = "pvc", size: int = GIB, **parameters: str) -> Volume:
         return await self.core.volumes.create(CreateRequest(name, size, 0, params.parse(parameters).spec))
 
     def left(self) -> list[str]:
         """What is on the hosts beyond their claimed devices, and open operations."""
         open_ = [f"{o.kind} {o.direction}: {o.error}" for o in self.core.outside.store.inventory.operations.values()]
+        open_ += [f"snapshot {s.name} {s.state}" for s in self.core.outside.store.inventory.snapshots.values()]
         return difference(self.clean, traces(self.world)) + open_
 
     async def forget(self) -> None:
@@ -73,7 +81,7 @@ async def _driver(world: World, settings: config.Settings) -> app.Core:
         store=MemoryStore(),
         runner=runner,
         gluster=GlusterCli(runner, SystemClock(), heard=contacts),
-        backends={Backend.FILE: FileBackend(runner, settings.instance)},
+        backends={Backend.FILE: FileCopies(runner, settings.instance)},
         clock=SystemClock(),
         contacts=contacts,
     )
