@@ -97,6 +97,7 @@ _PHASES = {
     OperationKind.EXPAND: "Expanding",
     OperationKind.MODIFY: "Modifying",
     OperationKind.HEAL: "Healing",
+    OperationKind.REBALANCE: "Rebalancing",
 }
 
 
