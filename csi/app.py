@@ -200,6 +200,7 @@ def wire(outside: Outside, settings: Settings) -> Core:
         OperationKind.EXPAND: changing.resume,
         OperationKind.MODIFY: changing.resume,
         OperationKind.HEAL: changing.watch,
+        OperationKind.REBALANCE: changing.watch,
     }
     recovery = Recovery(
         journal, volumes, snapshots, operations, outside.clock, succession=succession, pace=pace, others=others

@@ -264,6 +264,12 @@ class Gluster(Protocol):
         Those that are in it already are fine. Brick directories that a half-made addition marked are cleaned.
         """
 
+    async def rebalance(self, pool: Pool, name: str) -> None:
+        """Spread the files over all bricks; returns when that has begun. One that is at it, or has one set, is fine."""
+
+    async def rebalanced(self, pool: Pool, name: str) -> bool:
+        """Whether the files have been spread. What has stopped half-way is begun again."""
+
     async def unhealed(self, pool: Pool, name: str) -> int | None:
         """Entries that still have to be healed; None if that can't be told now, or there is no such volume."""
 

@@ -15,7 +15,7 @@ from csi.core import naming, sizes
 from csi.core.errors import Exclusion, NoSpace, SizeOutOfRange
 from csi.core.inventory import Inventory
 from csi.core.model import Availability, Brick, BrickRole, Device, DeviceId, Volume, VolumeSpec
-from csi.core.placement import Limits
+from csi.core.placement import Layout, Limits
 from csi.core.placement.candidates import Carries, candidates, carries, domain
 
 
@@ -136,6 +136,19 @@ def with_copy(inventory: Inventory, volume: Volume, spec: VolumeSpec) -> Volume:
             size = sizes.filesystem_size(sizes.arbiter_size(sizes.usable_size(size), spec.average_file_size))
         bricks += [*one, _beside(inventory, replace(volume, spec=spec), one, size)]
     return replace(volume, spec=spec, bricks=tuple(bricks))
+
+
+def with_sets(volume: Volume, size: int, layout: Layout) -> Volume:
+    """The volume with the sets of the layout after its own."""
+    bricks = list(volume.bricks)
+    for number, places in enumerate(layout.sets, volume.set_count):
+        for index, place in enumerate(places):
+            brick_id = naming.brick_id(volume.id, number, index)
+            path, device = naming.brick_directory(place.device.id, brick_id), place.device
+            bricks.append(
+                Brick(brick_id, number, index, place.host.id, device.id, place.size, place.footprint, path, place.role)
+            )
+    return replace(volume, size=size, bricks=tuple(bricks))
 
 
 def _beside(inventory: Inventory, volume: Volume, one: Sequence[Brick], size: int) -> Brick:

@@ -223,7 +223,9 @@ class OperationKind(StrEnum):
     DELETE = "delete"
     EXPAND = "expand"
     MODIFY = "modify"
-    HEAL = "heal"  # what a change left to do for gluster: its end is waited for
+    # What a change left to do for gluster: its end is waited for.
+    HEAL = "heal"
+    REBALANCE = "rebalance"
 
 
 class Direction(StrEnum):
@@ -248,6 +250,7 @@ class Step(StrEnum):
     GROW_BRICKS = "grow-bricks"
     ADD_BRICKS = "add-bricks"
     HEAL = "heal"
+    REBALANCE = "rebalance"
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,21 @@ class GlusterCli:
                 await self._clear_marks(added, [host for host, _ in new])
             await looks.pause()
 
+    async def rebalance(self, pool: Pool, name: str) -> None:
+        answer = await self._change(pool, "volume", "rebalance", words.name(name), "start")
+        if answer.meaning not in (Meaning.REBALANCING, Meaning.ONE_SET):
+            answer.done()
+
+    async def rebalanced(self, pool: Pool, name: str) -> bool:
+        answer = await self._query(pool, "volume", "rebalance", words.name(name), "status")
+        if answer.meaning in (Meaning.REBALANCING, Meaning.LOCKED):
+            return False
+        state = "not started" if answer.meaning is Meaning.STOPPED else parse.rebalance(answer.done())
+        if state in ("failed", "stopped", "not started"):
+            _log.warning("the files of a volume have not been spread", volume=name, state=state)
+            await self.rebalance(pool, name)
+        return state == "completed"
+
     async def unhealed(self, pool: Pool, name: str) -> int | None:
         answer = await self._query(pool, "volume", "heal", words.name(name), "info", "summary")
         return None if answer.document is None else parse.unhealed(answer.document)

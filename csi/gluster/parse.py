@@ -58,6 +58,11 @@ def online(document: Element) -> dict[tuple[str, str], bool]:
     return found
 
 
+def rebalance(document: Element) -> str:
+    """Of ``volume rebalance NAME status``: "completed", "in progress", "failed", "stopped" ..."""
+    return _text(document, "volRebalance/aggregate/statusStr")
+
+
 def group(text: str) -> tuple[tuple[str, str], ...]:
     """The lines NAME=VALUE of a file of options."""
     pairs = (line.strip().partition("=") for line in text.splitlines() if not line.startswith("#"))

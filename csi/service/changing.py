@@ -50,11 +50,19 @@ class Changing:
 
         await self.operations.run(operation.volume.id, operation.kind, "recovery", work)
 
+    def check_free_for(self, volume: Volume, wanted: Volume) -> None:
+        """Raises: Busy if the volume would get bricks while gluster moves its files: it refuses that."""
+        more = len(wanted.bricks) > len(volume.bricks)
+        if more and self.journal.find(OperationKind.REBALANCE, volume.id) is not None:
+            raise Busy(f"the files of volume {volume.name!r} are being spread over its bricks: ask again later")
+
     async def watch(self, operation: Operation) -> None:
         """Close what gluster has done meanwhile. Raises: Busy while it has not."""
-        pool = Pool.of(self.journal.inventory, operation.volume.cluster_id)
-        left = await self.steps.gluster.unhealed(pool, operation.volume.gluster_name)
-        if left != 0:
+        pool, name = Pool.of(self.journal.inventory, operation.volume.cluster_id), operation.volume.gluster_name
+        if operation.kind is OperationKind.REBALANCE:
+            if not await self.steps.gluster.rebalanced(pool, name):
+                raise Busy(f"the files of volume {operation.volume.name!r} are being spread over its bricks")
+        elif (left := await self.steps.gluster.unhealed(pool, name)) != 0:
             raise Busy(
                 f"volume {operation.volume.name!r} is being healed, {'?' if left is None else left} entries left"
             )

@@ -1,4 +1,5 @@
-"""Volumes get larger while they are in use: their bricks grow where they are.
+"""Volumes get larger while they are in use: their bricks grow where they are, or, if the class allows it and a device
+lacks room, further sets of bricks come to them.
 
 An expansion goes forward only, since XFS does not shrink: one that fails stays in the journal, keeps its space, and is
 finished by a retry or by recovery. Until then the volume is told with its old size. A later, smaller request takes its
@@ -61,15 +62,18 @@ class Expansion:
 
     async def _begin(self, volume: Volume, size: int) -> Operation:
         """Decide and reserve, if all of the volume's hosts answer: a plan for one that is away can't be carried out."""
-        self.placing.check_present(volume, await self.placing.presence.silent(self.changing.steps.hosts(volume)))
+        silent = await self.placing.silent(volume.spec)
+        self.placing.check_present(volume, silent)
         async with self.placing.lock:
-            wanted = growth.in_place(self.changing.journal.inventory, volume, size, self.placing.limits)
+            wanted = self.placing.enlarged(volume, size, silent)
+            self.changing.check_free_for(volume, wanted)
             return await self.changing.journal.begin_expand(volume, wanted)
 
     async def _revised(self, begun: Operation, size: int) -> Operation:
         """The expansion that is open, for no more than is asked for now; the hosts tell what has grown already."""
         before = begun.before
-        if begun.kind is not OperationKind.EXPAND or before is None or size >= begun.volume.size:
+        kept = before is None or size >= begun.volume.size or len(begun.volume.bricks) > len(before.bricks)
+        if begun.kind is not OperationKind.EXPAND or before is None or kept:
             return begun
         inventory = self.changing.journal.inventory
         wanted = growth.enlarged(inventory, before, size)

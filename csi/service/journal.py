@@ -49,11 +49,9 @@ BRICKS_OF: dict[SourceKind | None, tuple[Step, ...]] = {
 }
 CREATE_STEPS = (Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
 DELETE_STEPS = (Step.REMOVE_VOLUME, Step.DESTROY_BRICKS)
-EXPAND_STEPS = (Step.GROW_BRICKS,)
-HEAL_STEPS = (Step.HEAL,)
 # Kinds that change a volume, of which one is open at a time; and those that wait for what gluster does afterwards.
 CHANGES = (OperationKind.EXPAND, OperationKind.MODIFY)
-WATCHES = (OperationKind.HEAL,)
+WATCHES = (OperationKind.HEAL, OperationKind.REBALANCE)
 
 
 def plan_create(volume: Volume, *, grows: bool = False) -> tuple[Step, ...]:
@@ -63,6 +61,12 @@ def plan_create(volume: Volume, *, grows: bool = False) -> tuple[Step, ...]:
     larger = (Step.GROW_BRICKS,) if grows else ()
     rest = (step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or spec.options or spec.profile)
     return (*first, *larger, *rest)
+
+
+def plan_expand(before: Volume, wanted: Volume) -> tuple[Step, ...]:
+    """The identities of all bricks tell the new size last."""
+    more = len(wanted.bricks) > len(before.bricks)
+    return (*((Step.ADD_BRICKS, Step.REBALANCE) if more else ()), Step.GROW_BRICKS)
 
 
 def plan_modify(before: Volume, wanted: Volume) -> tuple[Step, ...]:
@@ -113,7 +117,7 @@ class Journal:
         await self.store.commit([Remove(operation)])
 
     async def begin_expand(self, volume: Volume, wanted: Volume) -> Operation:
-        return await self._put(self._change(OperationKind.EXPAND, volume, wanted, EXPAND_STEPS))
+        return await self._put(self._change(OperationKind.EXPAND, volume, wanted, plan_expand(volume, wanted)))
 
     async def begin_modify(self, volume: Volume, wanted: Volume) -> Operation:
         return await self._put(self._change(OperationKind.MODIFY, volume, wanted, plan_modify(volume, wanted)))
@@ -137,8 +141,11 @@ class Journal:
         present = self.inventory.volumes[operation.volume.id]
         changed = replace(operation.volume, state=present.state, version=present.version)
         changes: list[Change] = [Put(changed), Remove(operation)]
-        if Step.ADD_BRICKS in operation.steps and self.find(OperationKind.HEAL, changed.id) is None:
-            changes.append(Put(self._change(OperationKind.HEAL, changed, changed, HEAL_STEPS)))
+        if Step.ADD_BRICKS in operation.steps:
+            moved = operation.kind is OperationKind.EXPAND
+            kind, step = (OperationKind.REBALANCE, Step.REBALANCE) if moved else (OperationKind.HEAL, Step.HEAL)
+            if self.find(kind, changed.id) is None:
+                changes.append(Put(self._change(kind, changed, changed, (step,))))
         await self.store.commit(changes)
         return self.inventory.volumes[changed.id]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from csi.core import placement, sizes
-from csi.core.errors import InvalidRequest, NoSpace, Unavailable
+from csi.core import growth, placement, sizes
+from csi.core.errors import InvalidRequest, NoSpace, SizeOutOfRange, Unavailable
 from csi.core.inventory import Inventory
-from csi.core.model import Availability, ClusterId, HostId, Volume, VolumeSpec
+from csi.core.model import Availability, ClusterId, Expansion, HostId, Volume, VolumeSpec
 from csi.core.placement import Layout, Limits, PlacementRequest
 from csi.service.journal import Journal
 from csi.service.presence import Presence
@@ -89,6 +89,27 @@ class Placing:
             names = ", ".join(inventory.hosts[host].manage for host in sorted(silent))
             raise Unavailable(f"no volume can be placed while these hosts do not answer: {names} ({nearest})")
         raise nearest
+
+    def enlarged(self, volume: Volume, size: int, silent: frozenset[HostId]) -> Volume:
+        """The volume with ``size`` bytes: in place, or with further sets of bricks where its class has it so.
+
+        The lock is held. Raises: NoSpace with the largest size that it could have, SizeOutOfRange.
+        """
+        inventory, limits = self.without(silent), self.limits
+        try:
+            return growth.in_place(inventory, volume, size, limits)
+        except (NoSpace, SizeOutOfRange) as refusal:
+            spec = volume.spec
+            room = limits.max_bricks - len(volume.bricks)
+            if spec.expansion is not Expansion.ADD_SETS or room < spec.durability.set_size:
+                raise
+            request = PlacementRequest(size - volume.size, spec, replace(limits, max_bricks=room))
+            try:
+                layout = placement.place(inventory, volume.cluster_id, request)
+            except (NoSpace, SizeOutOfRange) as other:
+                largest = max(getattr(refusal, "largest", 0), volume.size + getattr(other, "largest", 0))
+                raise NoSpace(size, largest, f"{refusal}; with further sets: {other}", ()) from other
+            return growth.with_sets(volume, size, layout)
 
     def capacity(self, spec: VolumeSpec) -> Capacity:
         """What volumes of this class can still take."""

@@ -117,6 +117,8 @@ class Steps:
                 await self.start(volume)
             case Step.DESTROY_BRICKS:
                 await self._destroy_bricks(volume)
+            case Step.REBALANCE:
+                await self.gluster.rebalance(self.pool(volume.cluster_id), volume.gluster_name)
             case Step.GROW_BRICKS:
                 await on_all([backend.grow(host, bricks) for host, backend, bricks in self.by_host(volume)])
             case _:

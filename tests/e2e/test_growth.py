@@ -43,7 +43,7 @@ def wait_for_size(cluster: Cluster, name: str, size: str) -> None:
 
 
 def size_seen(cluster: Cluster, pod: str) -> int:
-    return int(execute(cluster, pod, "df", "-k", "/data").splitlines()[-1].split()[1]) * 1024
+    return int(execute(cluster, pod, "df", "-kP", "/data").splitlines()[-1].split()[1]) * 1024
 
 
 def options_of(installed: Installation, volume: str) -> str:
@@ -55,30 +55,30 @@ def options_of(installed: Installation, volume: str) -> str:
 
 def test_a_claim_gets_larger_while_a_pod_uses_it(installed: Installation) -> None:
     cluster = installed.cluster
-    cluster.apply(claim("growing"), user_pod("user", "growing"))
-    wait_until_ready(cluster, "user")
-    execute(cluster, "user", "sh", "-c", "echo kept >/data/file")
+    cluster.apply(claim("growing"), user_pod("grower", "growing"))
+    wait_until_ready(cluster, "grower")
+    execute(cluster, "grower", "sh", "-c", "echo kept >/data/file")
     for size in (2, 3):
         ask_for(cluster, "growing", f"{size}Gi")
         wait_for_size(cluster, "growing", f"{size}Gi")
-        assert size_seen(cluster, "user") >= size * GIB
+        assert size_seen(cluster, "grower") >= size * GIB
         assert not claim_status(cluster, "growing").get("conditions")
-    assert execute(cluster, "user", "cat", "/data/file") == "kept\n"
-    cluster.kubectl("delete", "pod/user", "pvc/growing", "--now")
+    assert execute(cluster, "grower", "cat", "/data/file") == "kept\n"
+    cluster.kubectl("delete", "pod/grower", "pvc/growing", "--now")
     wait_until_gone(cluster, "pv")
 
 
 def test_a_claim_that_asked_for_too_much_may_ask_for_less(installed: Installation) -> None:
     cluster = installed.cluster
-    cluster.apply(claim("greedy"), user_pod("user", "greedy"))
-    wait_until_ready(cluster, "user")
+    cluster.apply(claim("greedy"), user_pod("greedy-user", "greedy"))
+    wait_until_ready(cluster, "greedy-user")
     ask_for(cluster, "greedy", "900Gi")
     words = ("get", "events", "--field-selector=reason=VolumeResizeFailed", "--output=jsonpath={..message}")
     wait_for("the reason", lambda: "the largest that fits has" in cluster.kubectl(*words).stdout, 60)
     ask_for(cluster, "greedy", "2Gi")
     wait_for_size(cluster, "greedy", "2Gi")
-    assert size_seen(cluster, "user") >= 2 * GIB
-    cluster.kubectl("delete", "pod/user", "pvc/greedy", "--now")
+    assert size_seen(cluster, "greedy-user") >= 2 * GIB
+    cluster.kubectl("delete", "pod/greedy-user", "pvc/greedy", "--now")
     wait_until_gone(cluster, "pv")
 
 
@@ -91,9 +91,9 @@ def test_a_claim_gets_another_attributes_class(installed: Installation) -> None:
     )
     wanted = claim("changing")
     wanted["spec"]["volumeAttributesClassName"] = "database"
-    cluster.apply(wanted, user_pod("user", "changing"))
+    cluster.apply(wanted, user_pod("changer", "changing"))
     volume = wait_until_bound(cluster, "changing")
-    wait_until_ready(cluster, "user")
+    wait_until_ready(cluster, "changer")
     assert "performance.read-ahead: off" in options_of(installed, volume)
 
     def change(name: str) -> None:
@@ -108,6 +108,6 @@ def test_a_claim_gets_another_attributes_class(installed: Installation) -> None:
     wait_for("Infeasible", lambda: "Infeasible" in json.dumps(claim_status(cluster, "changing")), 60)
     change("reading")
     wait_for("its end", lambda: "modifyVolumeStatus" not in claim_status(cluster, "changing"), 120)
-    cluster.kubectl("delete", "pod/user", "pvc/changing", "--now")
+    cluster.kubectl("delete", "pod/changer", "pvc/changing", "--now")
     wait_until_gone(cluster, "pv")
     cluster.kubectl("delete", "volumeattributesclass", "database", "reading", "wrong")

@@ -53,6 +53,7 @@ class SimulatedGlusterd:
             "volume delete": self._delete,
             "volume add-brick": self._add_bricks,
             "volume heal": self._heal,
+            "volume rebalance": lambda m, w: answers.rebalanced(self._volume(m, w[0]), w[1]),
             "peer probe": self._probe,
             "peer status": self._peers,
         }

@@ -54,6 +54,10 @@ def test_what_is_to_be_healed() -> None:
     assert parse.unhealed(document("volume-info-all-empty")) is None
 
 
+def test_how_far_a_rebalance_is() -> None:
+    assert parse.rebalance(document("volume-rebalance-status-done")) == "completed"
+
+
 def test_a_group_of_options() -> None:
     text = "performance.io-cache=off\n# remark\n\nclient.event-threads=4\nuser.empty=\n"
     assert parse.group(text) == (("performance.io-cache", "off"), ("client.event-threads", "4"))
