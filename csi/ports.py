@@ -12,18 +12,7 @@ from typing import Protocol
 from csi.core.command import Result, Script
 from csi.core.errors import NotFound
 from csi.core.inventory import Inventory
-from csi.core.model import (
-    Backend,
-    BrickId,
-    BrickIdentity,
-    ClusterId,
-    Device,
-    DeviceId,
-    Host,
-    PlacedBrick,
-    Record,
-    Volume,
-)
+from csi.core.model import Backend, Brick, BrickIdentity, ClusterId, Device, Host, HostId, PlacedBrick, Record, Volume
 
 
 class Clock(Protocol):
@@ -115,6 +104,16 @@ class Runner(Protocol):
     async def close(self) -> None: ...
 
 
+class Heard(Protocol):
+    """When hosts were heard of, by the commands that are sent to them anyway. By the monotonic clock, in seconds."""
+
+    def answered(self, host: HostId) -> float:
+        """When it last answered a command; minus infinity if it never did."""
+
+    def heard(self, host: HostId) -> float:
+        """The same, but minus infinity if it could not be reached since."""
+
+
 # --- bricks -----------------------------------------------------------------------------------
 
 
@@ -194,21 +193,6 @@ class BrickBackend(Protocol):
         """The identities of all bricks on these devices, mounted or not."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolFullness:
-    """How much of a brick's thin pool is taken, in percent."""
-
-    device: DeviceId
-    brick: BrickId
-    data: float
-    metadata: float
-
-
-class PoolGauge(Protocol):
-    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
-        """Of the pools of our bricks on these devices. Raises: as BrickBackend's."""
-
-
 # --- gluster ----------------------------------------------------------------------------------
 
 
@@ -274,6 +258,24 @@ class Gluster(Protocol):
     async def set_options(self, pool: Pool, name: str, options: Sequence[tuple[str, str]]) -> None:
         """All of them in one call."""
 
+    async def profile(self, pool: Pool, name: str) -> tuple[tuple[str, str], ...]:
+        """The options of a group that GlusterFS brings along. Raises: InvalidRequest if the hosts have none such."""
+
+    async def add_bricks(self, pool: Pool, volume: Volume, new: Sequence[tuple[Host, Brick]]) -> None:
+        """The ``new`` ones, of ``volume`` as it will be, become bricks of the Gluster volume. Never with ``force``.
+
+        Those that are in it already are fine. Brick directories that a half-made addition marked are cleaned.
+        """
+
+    async def rebalance(self, pool: Pool, name: str) -> None:
+        """Spread the files over all bricks; returns when that has begun. One that is at it, or has one set, is fine."""
+
+    async def rebalanced(self, pool: Pool, name: str) -> bool:
+        """Whether the files have been spread. What has stopped half-way is begun again."""
+
+    async def unhealed(self, pool: Pool, name: str) -> int | None:
+        """Entries that still have to be healed; None if that can't be told now, or there is no such volume."""
+
     async def start(self, pool: Pool, name: str, bricks: Sequence[tuple[str, str]]) -> None:
         """Returns when every one of ``bricks`` (storage address, path) is online. A started volume is fine.
 
@@ -285,6 +287,21 @@ class Gluster(Protocol):
 
     async def remove(self, pool: Pool, name: str, hosts: Sequence[Host]) -> None:
         """End the volume's own brick processes on ``hosts``, stop it, delete it. A volume that is gone is fine."""
+
+    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host]) -> str:
+        """Why copies of its bricks would make no sound volume now: one is down, or a heal or a rebalance is not done.
+
+        Empty if they would.
+        """
+
+    async def hold(self, pool: Pool, names: Sequence[str], bound: float) -> None:
+        """The barrier: until ``unhold`` nobody is told that his writes are safe, of none of these volumes.
+
+        A host sees to it that it ends in ``bound`` seconds whatever becomes of us. After any error it may be on.
+        """
+
+    async def unhold(self, pool: Pool, names: Sequence[str]) -> bool:
+        """The barriers are off. False if one was off before, or never on. A volume that is gone is fine."""
 
     async def close(self) -> None: ...
 

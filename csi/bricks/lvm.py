@@ -24,7 +24,8 @@ from csi.core import naming, sizes
 from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, InvalidRequest
 from csi.core.model import Backend, BrickId, BrickIdentity, Device, Host, PlacedBrick
-from csi.ports import BrickState, DeviceFacts, PoolFullness, Runner
+from csi.core.pools import PoolFullness
+from csi.ports import BrickState, DeviceFacts, Runner
 
 _log = structlog.get_logger(__name__)
 

@@ -21,6 +21,7 @@ from csi.core.model import (
     Brick,
     Cluster,
     ClusterId,
+    Copy,
     Device,
     DeviceId,
     Gid,
@@ -31,6 +32,8 @@ from csi.core.model import (
     OperationKind,
     Record,
     RestingGid,
+    Snapshot,
+    SnapshotId,
     Volume,
     VolumeId,
 )
@@ -77,21 +80,37 @@ class HostSpace:
         )
 
 
-def _bricks(record: Record) -> tuple[Brick, ...]:
-    """The bricks whose space the record holds. A deletion's are held by the volume, which goes last."""
+def _holdings(record: Record) -> Mapping[DeviceId, int]:
+    """Bytes of each device that the record holds. A deletion's are held by the volume, which goes last.
+
+    A change of a volume holds what it needs on top of what the volume has.
+    """
     match record:
-        case Volume(bricks=bricks):
-            return bricks
-        case Operation(kind=OperationKind.CREATE, volume=volume):
-            return volume.bricks
+        case Volume():
+            return _sums(record.bricks, ())
+        case Snapshot():
+            return _sums(record.copies, ())
+        case Operation(kind=OperationKind.DELETE):
+            return {}
+        case Operation(volume=volume, before=before):
+            return _sums(volume.bricks, before.bricks if before is not None else ())
         case _:
-            return ()
+            return {}
+
+
+def _sums(bricks: Sequence[Brick] | Sequence[Copy], less: Sequence[Brick]) -> Mapping[DeviceId, int]:
+    sums: Counter[DeviceId] = Counter()
+    for brick in bricks:
+        sums[brick.device_id] += brick.footprint
+    for brick in less:
+        sums[brick.device_id] -= brick.footprint
+    return sums
 
 
 def _gid(record: Record) -> Gid | None:
     """The GID that the record keeps from others."""
     match record:
-        case Volume(gid=gid) | RestingGid(gid=gid):
+        case Volume(gid=gid) | Snapshot(gid=gid) | RestingGid(gid=gid):
             return gid
         case Operation(kind=OperationKind.CREATE, volume=volume):
             return volume.gid
@@ -114,6 +133,7 @@ class Inventory:
     hosts: Map[HostId, Host] = field(default_factory=Map)
     devices: Map[DeviceId, Device] = field(default_factory=Map)
     volumes: Map[VolumeId, Volume] = field(default_factory=Map)
+    snapshots: Map[SnapshotId, Snapshot] = field(default_factory=Map)
     operations: Map[OperationId, Operation] = field(default_factory=Map)
     resting: Map[str, RestingGid] = field(default_factory=Map)
     # derived
@@ -144,6 +164,7 @@ class Inventory:
         yield from self.hosts.values()
         yield from self.devices.values()
         yield from self.volumes.values()
+        yield from self.snapshots.values()
         yield from self.operations.values()
         yield from self.resting.values()
 
@@ -178,8 +199,8 @@ class Inventory:
         change: Counter[DeviceId] = Counter()
         for records, sign in ((gone, -1), (puts, 1)):
             for record in records:
-                for brick in _bricks(record):
-                    change[brick.device_id] += sign * brick.footprint
+                for device, held in _holdings(record).items():
+                    change[device] += sign * held
         used = self.used.mutate()
         for device, by in change.items():
             if now := used.get(device, 0) + by:
@@ -224,7 +245,7 @@ class Inventory:
 
         spaces = self.spaces.mutate()
         stale = {*hosts, *moved}
-        carrying = {brick.device_id for record in touched for brick in _bricks(record)}
+        carrying = {device for record in touched for device in _holdings(record)}
         for host_id in {self.devices[device].host_id for device in carrying if device in self.devices} - stale:
             if (space := spaces.get(host_id)) is not None:
                 spaces[host_id] = space.refilled(self.used)
@@ -254,6 +275,8 @@ class Inventory:
                 return "devices"
             case Volume():
                 return "volumes"
+            case Snapshot():
+                return "snapshots"
             case Operation():
                 return "operations"
             case RestingGid():

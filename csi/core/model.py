@@ -18,6 +18,7 @@ DeviceId = NewType("DeviceId", str)
 VolumeId = NewType("VolumeId", str)
 BrickId = NewType("BrickId", str)
 OperationId = NewType("OperationId", str)
+SnapshotId = NewType("SnapshotId", str)
 Gid = NewType("Gid", int)
 
 
@@ -46,6 +47,13 @@ class ZoneChecking(StrEnum):
 
     NONE = "none"
     STRICT = "strict"
+
+
+class Expansion(StrEnum):
+    """How volumes may get larger. ``ADD_SETS``: by further sets of bricks, where their own bricks can't grow."""
+
+    IN_PLACE = "inPlace"
+    ADD_SETS = "addSets"
 
 
 class Protection(StrEnum):
@@ -111,6 +119,9 @@ class VolumeSpec:
     root_mode: int = 0o2770
     ping_timeout: int = 8  # seconds
     zones: tuple[int, ...] = ()  # where bricks may lie, as Kubernetes asked; empty: anywhere
+    expansion: Expansion = Expansion.IN_PLACE
+    profile: str = ""  # a group of options that GlusterFS brings along; ``options`` are set over it
+    changed: int = 0  # how often what can be changed was changed since the volume was made
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +179,19 @@ class Brick:
     role: BrickRole = BrickRole.DATA
 
 
+class SourceKind(StrEnum):
+    SNAPSHOT = "snapshot"
+    VOLUME = "volume"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a volume began as a copy of. It needs it no longer: ``id`` may be of something that is gone."""
+
+    kind: SourceKind
+    id: str
+
+
 class VolumeState(StrEnum):
     READY = "ready"
     DELETING = "deleting"  # hidden from callers at once, finished by its operation
@@ -184,8 +208,9 @@ class Volume:
     size: int
     spec: VolumeSpec
     bricks: tuple[Brick, ...]
-    gid: Gid
+    gid: Gid  # that of its source, if it has one
     state: VolumeState = VolumeState.READY
+    source: Source | None = None
     version: int = 0
 
     @property
@@ -196,6 +221,11 @@ class Volume:
 class OperationKind(StrEnum):
     CREATE = "create"
     DELETE = "delete"
+    EXPAND = "expand"
+    MODIFY = "modify"
+    # What a change left to do for gluster: its end is waited for.
+    HEAL = "heal"
+    REBALANCE = "rebalance"
 
 
 class Direction(StrEnum):
@@ -212,8 +242,15 @@ class Step(StrEnum):
     CREATE_VOLUME = "create-volume"
     SET_OPTIONS = "set-options"
     START_VOLUME = "start-volume"
+    COPY_VOLUME = "copy-volume"
+    FILL_FROM_SNAPSHOT = "fill-from-snapshot"
+    MAKE_FROM_COPIES = "make-from-copies"
     REMOVE_VOLUME = "remove-volume"
     DESTROY_BRICKS = "destroy-bricks"
+    GROW_BRICKS = "grow-bricks"
+    ADD_BRICKS = "add-bricks"
+    HEAL = "heal"
+    REBALANCE = "rebalance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +259,14 @@ class Operation:
 
     id: OperationId
     kind: OperationKind
-    volume: Volume  # as it will be (create) or was (delete)
+    volume: Volume  # as it will be, or was (delete)
     steps: tuple[Step, ...]
     direction: Direction = Direction.FORWARD
     error: str = ""  # why it turned back, or why it waits
     attempts: int = 0
     started: float = 0.0  # seconds since the epoch
     term: int = 0  # of the controller that began it, where several stand by; 0 where there is one
+    before: Volume | None = None  # as it was when it began to be changed (expand); deleted in the middle of that
     version: int = 0
 
 
@@ -245,7 +283,55 @@ class RestingGid:
         return f"{self.gid:032x}"
 
 
-Record = Cluster | Host | Device | Volume | Operation | RestingGid
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of one brick, on the brick's own device. ``size`` is that of its file system.
+
+    ``footprint`` is what it takes from the device when nothing of it is shared with its brick any more.
+    """
+
+    id: BrickId
+    set: int
+    index: int
+    host_id: HostId
+    device_id: DeviceId
+    size: int
+    footprint: int
+    role: BrickRole = BrickRole.DATA
+
+
+class SnapshotState(StrEnum):
+    """``TAKING`` and ``DELETING`` are lines of the journal: what is not carried through is undone, or finished."""
+
+    TAKING = "taking"
+    READY = "ready"
+    DELETING = "deleting"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A volume as it was at one moment: a copy of each of its bricks, which outlive it. It keeps its GID."""
+
+    id: SnapshotId
+    name: str  # the CSI name; in a group: the group's and the volume's
+    volume_id: VolumeId
+    volume_name: str
+    cluster_id: ClusterId
+    size: int
+    spec: VolumeSpec
+    gid: Gid
+    copies: tuple[Copy, ...]  # in gluster's order, set by set
+    created: float = 0.0  # by the clock of a host, in seconds since the epoch
+    group_id: str = ""
+    group_name: str = ""
+    state: SnapshotState = SnapshotState.TAKING
+    error: str = ""  # why it waits
+    attempts: int = 0
+    started: float = 0.0  # seconds since the epoch
+    version: int = 0
+
+
+Record = Cluster | Host | Device | Volume | Snapshot | Operation | RestingGid
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +353,7 @@ class BrickIdentity:
     brick: Brick
     schema: int = 1
     term: int = 0  # of the controller that made the brick, where several stand by
+    source: Source | None = None  # of the volume
 
     def owner(self) -> tuple[str, VolumeId, str, BrickId, int, int]:
         """The part that must agree before the brick is destroyed; sizes may have grown since."""

@@ -28,12 +28,12 @@ class IdentityService(rpc.IdentityServicer):
         self, request: pb.GetPluginCapabilitiesRequest, context: object
     ) -> pb.GetPluginCapabilitiesResponse:
         # The same from every instance of a version, also from one that serves a node only.
-        kinds = [_Service.CONTROLLER_SERVICE]
+        kinds = [_Service.CONTROLLER_SERVICE, _Service.GROUP_CONTROLLER_SERVICE]
         if self._zones:
             kinds.append(_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS)
-        return pb.GetPluginCapabilitiesResponse(
-            capabilities=[pb.PluginCapability(service=_Service(type=kind)) for kind in kinds]
-        )
+        growing = pb.PluginCapability.VolumeExpansion(type=pb.PluginCapability.VolumeExpansion.ONLINE)
+        services = [pb.PluginCapability(service=_Service(type=kind)) for kind in kinds]
+        return pb.GetPluginCapabilitiesResponse(capabilities=[*services, pb.PluginCapability(volume_expansion=growing)])
 
     async def Probe(  # noqa: N802
         self, request: pb.ProbeRequest, context: object

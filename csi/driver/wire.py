@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from csi.api import csi_pb2 as pb
-from csi.core import mountflags, params
+from csi.core import changes, mountflags, params
 from csi.core.errors import InvalidRequest
-from csi.core.model import Volume
+from csi.core.model import Source, SourceKind, Volume
 from csi.core.mountflags import ClientFlags
 from csi.driver import zones
 from csi.driver.context import VolumeContext
+from csi.service.expansion import ExpandRequest
 from csi.service.volumes import Condition, CreateRequest
 
 _LONGEST_NAME = 128  # bytes, by the specification
@@ -34,18 +34,24 @@ def create_request(request: pb.CreateVolumeRequest) -> tuple[CreateRequest, tupl
 
     Raises: InvalidRequest.
     """
-    name = _name(request.name)
+    named = name(request.name)
     check_capabilities(request.volume_capabilities)
     at_least, at_most = _size(request.capacity_range)
-    if request.HasField("volume_content_source"):
-        source = request.volume_content_source.WhichOneof("type") or "unset"
-        raise InvalidRequest("volume_content_source", source, "this driver makes empty volumes only; leave it out")
-    if request.mutable_parameters:
-        names = ", ".join(sorted(request.mutable_parameters))
-        raise InvalidRequest("mutable_parameters", names, "volumes of this driver have none; use parameters")
+    asked = changes.parse(request.mutable_parameters)
     parsed = params.parse(request.parameters)
-    spec = zones.confined(parsed.spec, request.accessibility_requirements.requisite)
-    return CreateRequest(name, at_least, at_most, spec), parsed.unused
+    spec = zones.confined(changes.made_with(parsed.spec, asked), request.accessibility_requirements.requisite)
+    return CreateRequest(named, at_least, at_most, spec, source(request)), parsed.unused
+
+
+def expand_request(request: pb.ControllerExpandVolumeRequest) -> ExpandRequest:
+    """Raises: InvalidRequest."""
+    volume_id = required("volume_id", request.volume_id)
+    at_least, at_most = _size(request.capacity_range)
+    if not at_least and not at_most:
+        raise InvalidRequest("capacity_range", None, "required_bytes, limit_bytes, or both")
+    if request.HasField("volume_capability"):
+        check_capability(request.volume_capability)
+    return ExpandRequest(volume_id, at_least, at_most)
 
 
 def check_capabilities(capabilities: Iterable[pb.VolumeCapability]) -> None:
@@ -103,6 +109,7 @@ def volume(record: Volume, servers: tuple[str, ...]) -> pb.Volume:
         capacity_bytes=record.size,
         volume_id=record.id,
         volume_context=volume_context(record, servers).to_map(),
+        content_source=content_source(record),
         accessible_topology=zones.topologies(record.spec),
     )
 
@@ -124,18 +131,52 @@ def disagreement(record: Volume, context: Mapping[str, str], parameters: Mapping
         claimed = VolumeContext.from_map(context)
         if claimed.gluster_volume != record.gluster_name:
             return f"volume_context names Gluster volume {claimed.gluster_volume!r}, it is {record.gluster_name!r}"
-    if parameters and replace(params.parse(parameters).spec, zones=record.spec.zones) != record.spec:
+    if parameters and changes.differences(record.spec, params.parse(parameters).spec):
         return "the volume was made with other parameters"
     return ""
 
 
-def _name(name: str) -> str:
-    required("name", name)
-    if len(name.encode()) > _LONGEST_NAME:
-        raise InvalidRequest("name", name, f"up to {_LONGEST_NAME} bytes, this has {len(name.encode())}")
-    if any(unicodedata.category(character) == "Cc" for character in name):
-        raise InvalidRequest("name", name, "characters other than control characters")
-    return name
+def mutable_disagreement(record: Volume, parameters: Mapping[str, str]) -> str:
+    """Why the volume has not these mutable parameters; empty if it has. Raises: InvalidRequest if no volume could."""
+    if changes.made_with(record.spec, changes.parse(parameters)) == record.spec:
+        return ""
+    return "mutable_parameters: the volume has others"
+
+
+def name(text: str) -> str:
+    """Of a volume, a snapshot or a group of them. Raises: InvalidRequest."""
+    required("name", text)
+    if len(text.encode()) > _LONGEST_NAME:
+        raise InvalidRequest("name", text, f"up to {_LONGEST_NAME} bytes, this has {len(text.encode())}")
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise InvalidRequest("name", text, "characters other than control characters")
+    return text
+
+
+def source(request: pb.CreateVolumeRequest) -> Source | None:
+    """What a new volume is to be a copy of. Raises: InvalidRequest."""
+    if not request.HasField("volume_content_source"):
+        return None
+    asked = request.volume_content_source
+    match asked.WhichOneof("type"):
+        case "snapshot":
+            known = required("volume_content_source.snapshot.snapshot_id", asked.snapshot.snapshot_id)
+            return Source(SourceKind.SNAPSHOT, known)
+        case "volume":
+            known = required("volume_content_source.volume.volume_id", asked.volume.volume_id)
+            return Source(SourceKind.VOLUME, known)
+        case None:
+            raise InvalidRequest("volume_content_source", None, "a snapshot or a volume; leave it out for neither")
+
+
+def content_source(record: Volume) -> pb.VolumeContentSource | None:
+    match record.source:
+        case Source(kind=SourceKind.SNAPSHOT, id=known):
+            return pb.VolumeContentSource(snapshot=pb.VolumeContentSource.SnapshotSource(snapshot_id=known))
+        case Source(kind=SourceKind.VOLUME, id=known):
+            return pb.VolumeContentSource(volume=pb.VolumeContentSource.VolumeSource(volume_id=known))
+        case _:
+            return None
 
 
 def _size(asked: pb.CapacityRange) -> tuple[int, int]:

@@ -6,17 +6,24 @@ Kept in memory alone: what counts is what the hosts say now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from csi.core.errors import DriverError
 from csi.core.inventory import Inventory
 from csi.core.model import Backend, BrickId, Device, Host, HostId
-from csi.ports import Clock, PoolFullness, PoolGauge
+from csi.core.pools import PoolFullness
+from csi.ports import Clock
 
 _log = structlog.get_logger(__name__)
+
+
+class PoolGauge(Protocol):
+    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
+        """Of the pools of our bricks on these devices. Raises: as BrickBackend's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,7 @@ class Fullness:
     """Looks every ``interval`` seconds; tells of a pool that reaches ``limit`` percent, once until it falls below."""
 
     def __init__(
-        self, gauge: PoolGauge, clock: Clock, inventory: Callable[[], Inventory], *, interval: float, limit: float
+        self, gauge: PoolGauge, clock: Clock, inventory: Callable[[], Inventory], interval: float, limit: float
     ) -> None:
         self._gauge = gauge
         self._clock = clock

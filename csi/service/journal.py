@@ -11,9 +11,13 @@ Order of writes
     delete    1 put Volume DELETING, put Operation        one commit; hidden from here on
               2 remove Volume, remove Operation,
                 put RestingGid                            one commit, after the data is gone
+    change    1 put Operation with the volume as it       it holds what the volume needs on top of what it has
+                will be, and as it was
+              2 put Volume, remove Operation              one commit; only now is it told to have changed
 
 What a crash leaves behind is therefore always an Operation, and the Operation tells where to look: creates
-that go FORWARD may be resumed by a retry or turned back; those that go BACK are undone; deletes go on.
+that go FORWARD may be resumed by a retry or turned back; those that go BACK are undone; deletes and changes go on. A
+volume that is deleted in the middle of a change is deleted with all bricks that the change may have made or enlarged.
 Nothing on a host is touched without an Operation that names it.
 """
 
@@ -26,9 +30,11 @@ from csi.core import naming
 from csi.core.inventory import Inventory
 from csi.core.model import (
     Direction,
+    Gid,
     Operation,
     OperationKind,
     RestingGid,
+    SourceKind,
     Step,
     Volume,
     VolumeId,
@@ -36,13 +42,39 @@ from csi.core.model import (
 )
 from csi.ports import Change, Clock, Put, Remove, Store
 
-CREATE_STEPS = (Step.MAKE_BRICKS, Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
+BRICKS_OF: dict[SourceKind | None, tuple[Step, ...]] = {
+    None: (Step.MAKE_BRICKS,),
+    SourceKind.SNAPSHOT: (Step.FILL_FROM_SNAPSHOT, Step.MAKE_FROM_COPIES),
+    SourceKind.VOLUME: (Step.COPY_VOLUME, Step.MAKE_FROM_COPIES),
+}
+CREATE_STEPS = (Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
 DELETE_STEPS = (Step.REMOVE_VOLUME, Step.DESTROY_BRICKS)
+# Kinds that change a volume, of which one is open at a time; and those that wait for what gluster does afterwards.
+CHANGES = (OperationKind.EXPAND, OperationKind.MODIFY)
+WATCHES = (OperationKind.HEAL, OperationKind.REBALANCE)
 
 
-def plan_create(volume: Volume) -> tuple[Step, ...]:
+def plan_create(volume: Volume, *, grows: bool = False) -> tuple[Step, ...]:
     """Options are set in one step of their own, and only when there are some: a ``volume set`` is dear."""
-    return tuple(step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or volume.spec.options)
+    spec = volume.spec
+    first = BRICKS_OF[volume.source.kind if volume.source is not None else None]
+    larger = (Step.GROW_BRICKS,) if grows else ()
+    rest = (step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or spec.options or spec.profile)
+    return (*first, *larger, *rest)
+
+
+def plan_expand(before: Volume, wanted: Volume) -> tuple[Step, ...]:
+    """The identities of all bricks tell the new size last."""
+    more = len(wanted.bricks) > len(before.bricks)
+    return (*((Step.ADD_BRICKS, Step.REBALANCE) if more else ()), Step.GROW_BRICKS)
+
+
+def plan_modify(before: Volume, wanted: Volume) -> tuple[Step, ...]:
+    """Last the identities of all bricks, which growing to the size that they have writes anew."""
+    old, new = before.spec, wanted.spec
+    steps = [Step.SET_OPTIONS] if (old.options, old.profile) != (new.options, new.profile) else []
+    steps += [Step.ADD_BRICKS] if len(wanted.bricks) > len(before.bricks) else []
+    return (*steps, Step.GROW_BRICKS)
 
 
 @dataclass(slots=True)
@@ -61,13 +93,14 @@ class Journal:
     def find(self, kind: OperationKind, volume: VolumeId) -> Operation | None:
         return self.inventory.operations.get(naming.operation_id(kind, volume))
 
-    async def begin_create(self, volume: Volume) -> Operation:
+    async def begin_create(self, volume: Volume, *, grows: bool = False) -> Operation:
+        """``grows``: its bricks are larger than what they are copies of."""
         rested = self._rested()
         operation = Operation(
             id=naming.operation_id(OperationKind.CREATE, volume.id),
             kind=OperationKind.CREATE,
             volume=volume,
-            steps=plan_create(volume),
+            steps=plan_create(volume, grows=grows),
             started=self.clock.now(),
             term=self.term(),
         )
@@ -83,27 +116,74 @@ class Journal:
     async def finish_undo(self, operation: Operation) -> None:
         await self.store.commit([Remove(operation)])
 
+    async def begin_expand(self, volume: Volume, wanted: Volume) -> Operation:
+        return await self._put(self._change(OperationKind.EXPAND, volume, wanted, plan_expand(volume, wanted)))
+
+    async def begin_modify(self, volume: Volume, wanted: Volume) -> Operation:
+        return await self._put(self._change(OperationKind.MODIFY, volume, wanted, plan_modify(volume, wanted)))
+
+    def _change(self, kind: OperationKind, volume: Volume, wanted: Volume, steps: tuple[Step, ...]) -> Operation:
+        return Operation(
+            id=naming.operation_id(kind, volume.id),
+            kind=kind,
+            volume=wanted,
+            steps=steps,
+            started=self.clock.now(),
+            term=self.term(),
+            before=volume,
+        )
+
+    async def revise(self, operation: Operation, wanted: Volume) -> Operation:
+        """The same change, with another end. It must not need more of any device."""
+        return await self._put(replace(operation, volume=wanted))
+
+    async def finish_change(self, operation: Operation) -> Volume:
+        present = self.inventory.volumes[operation.volume.id]
+        changed = replace(operation.volume, state=present.state, version=present.version)
+        changes: list[Change] = [Put(changed), Remove(operation)]
+        if Step.ADD_BRICKS in operation.steps:
+            moved = operation.kind is OperationKind.EXPAND
+            kind, step = (OperationKind.REBALANCE, Step.REBALANCE) if moved else (OperationKind.HEAL, Step.HEAL)
+            if self.find(kind, changed.id) is None:
+                changes.append(Put(self._change(kind, changed, changed, (step,))))
+        await self.store.commit(changes)
+        return self.inventory.volumes[changed.id]
+
+    async def close(self, operation: Operation) -> None:
+        """Nothing is left to be done for it."""
+        await self.store.commit([Remove(operation)])
+
+    def change_of(self, volume: VolumeId) -> Operation | None:
+        """What is being changed of it."""
+        return next((found for kind in CHANGES if (found := self.find(kind, volume)) is not None), None)
+
     async def begin_delete(self, volume: Volume) -> Operation:
-        hidden = replace(volume, state=VolumeState.DELETING)
+        change = self.change_of(volume.id)
+        bricks = volume.bricks if change is None else change.volume.bricks
+        hidden = replace(volume, state=VolumeState.DELETING, bricks=bricks)
         operation = Operation(
             id=naming.operation_id(OperationKind.DELETE, volume.id),
             kind=OperationKind.DELETE,
-            volume=volume,
+            volume=replace(volume, bricks=bricks),
             steps=DELETE_STEPS,
             started=self.clock.now(),
             term=self.term(),
+            before=volume if change is not None else None,
         )
-        return await self._put(operation, Put(hidden))
+        ended = [found for kind in (*CHANGES, *WATCHES) if (found := self.find(kind, volume.id)) is not None]
+        return await self._put(operation, Put(hidden), *map(Remove, ended))
 
     async def finish_delete(self, operation: Operation) -> None:
         """The data is gone: space at once, the GID after its rest (unless another volume shares it)."""
         volume = self.inventory.volumes[operation.volume.id]
-        changes: list[Change] = [Remove(volume), Remove(operation)]
-        rest = RestingGid(volume.gid, self.clock.now() + self.gid_rest)
-        if self.gid_rest > 0:
-            known = self.inventory.resting.get(rest.id)
-            changes.append(Put(replace(rest, version=known.version if known else 0)))
-        await self.store.commit(changes)
+        await self.store.commit([Remove(volume), Remove(operation), *self.rest(volume.gid)])
+
+    def rest(self, gid: Gid) -> list[Change]:
+        """What a commit needs that removes the record of who held it. Where others hold it too the last one does it."""
+        if self.gid_rest <= 0 or self.inventory.gid_counts.get(gid, 0) > 1:
+            return []
+        rest = RestingGid(gid, self.clock.now() + self.gid_rest)
+        return [Put(rest)]
 
     async def revoke_delete(self, operation: Operation) -> None:
         """Nothing was changed on any host and nothing may be: the volume is visible again."""

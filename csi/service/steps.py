@@ -7,8 +7,8 @@ round trip; hosts go in parallel. Destruction needs evidence: the backends look 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from csi.core.errors import Incoherent
@@ -39,6 +39,7 @@ def identify(volume: Volume, brick: Brick, instance: str, term: int = 0) -> Bric
         gid=volume.gid,
         brick=brick,
         term=term,
+        source=volume.source,
     )
 
 
@@ -53,21 +54,36 @@ async def on_all(calls: Sequence[Coroutine[Any, Any, object]]) -> None:
             raise outcome
 
 
+Deed = Callable[[Volume], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
+    """``further``: what other modules know how to do; ``back``: what is undone of it, besides what there is of it."""
+
     gluster: Gluster
     backends: Mapping[Backend, BrickBackend]
     instance: str
     inventory: Callable[[], Inventory]
     term: Callable[[], int] = lambda: 0
+    further: dict[Step, Deed] = field(default_factory=dict)
+    back: dict[Step, Deed] = field(default_factory=dict)
 
     async def apply(self, operation: Operation) -> None:
         """The whole plan in order."""
         for step in operation.steps:
-            await self._apply(step, operation.volume)
+            if step is Step.ADD_BRICKS:
+                await self._add_bricks(operation)
+            elif step is Step.REMOVE_VOLUME:
+                await self._remove_volume(operation.volume, operation.before)
+            else:
+                await self._apply(step, operation.volume)
 
     async def undo(self, operation: Operation) -> None:
         """Take back a creation, in reverse. Nobody was told of the volume, so it holds no data."""
+        for step in operation.steps:
+            if (deed := self.back.get(step)) is not None:
+                await deed(operation.volume)
         await self._remove_volume(operation.volume)
         await self._destroy_bricks(operation.volume)
 
@@ -76,7 +92,7 @@ class Steps:
 
         Raises: Incoherent with the evidence, if any says that it is another's.
         """
-        await on_all([backend.verify(host, bricks) for host, backend, bricks in self._by_host(volume)])
+        await on_all([backend.verify(host, bricks) for host, backend, bricks in self.by_host(volume)])
 
     def pool(self, cluster: ClusterId) -> Pool:
         return Pool.of(self.inventory(), cluster)
@@ -89,27 +105,51 @@ class Steps:
     async def _apply(self, step: Step, volume: Volume) -> None:
         match step:
             case Step.MAKE_BRICKS:
-                await on_all([backend.create(host, bricks) for host, backend, bricks in self._by_host(volume)])
+                await on_all([backend.create(host, bricks) for host, backend, bricks in self.by_host(volume)])
             case Step.CREATE_VOLUME:
                 # Side by side: glusterd waits for its peers most of the time, and has no use for fstab.
                 creation = self.gluster.create(self.pool(volume.cluster_id), volume, self.hosts(volume))
-                entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self._by_host(volume)]
+                entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self.by_host(volume)]
                 await on_all([creation, *entries])
             case Step.SET_OPTIONS:
-                await self.gluster.set_options(self.pool(volume.cluster_id), volume.gluster_name, volume.spec.options)
+                await self._set_options(volume)
             case Step.START_VOLUME:
                 await self.start(volume)
-            case Step.REMOVE_VOLUME:
-                await self._remove_volume(volume)
             case Step.DESTROY_BRICKS:
                 await self._destroy_bricks(volume)
+            case Step.REBALANCE:
+                await self.gluster.rebalance(self.pool(volume.cluster_id), volume.gluster_name)
+            case Step.GROW_BRICKS:
+                await on_all([backend.grow(host, bricks) for host, backend, bricks in self.by_host(volume)])
+            case _:
+                await self.further[step](volume)
 
-    async def _remove_volume(self, volume: Volume) -> None:
+    async def _set_options(self, volume: Volume) -> None:
+        """In one call: the profile's, and over them those of the volume."""
+        pool, spec = self.pool(volume.cluster_id), volume.spec
+        profile = await self.gluster.profile(pool, spec.profile) if spec.profile else ()
+        merged = {**dict(profile), **dict(spec.options)}
+        await self.gluster.set_options(pool, volume.gluster_name, tuple(merged.items()))
+
+    async def _add_bricks(self, operation: Operation) -> None:
+        """Make the bricks that the volume did not have before, and bring them into it."""
+        volume, before = operation.volume, operation.before
+        old = {brick.id for brick in before.bricks} if before is not None else set()
+        new = replace(volume, bricks=tuple(brick for brick in volume.bricks if brick.id not in old))
+        await on_all([backend.create(host, bricks) for host, backend, bricks in self.by_host(new)])
+        addition = self.gluster.add_bricks(
+            self.pool(volume.cluster_id), volume, tuple(zip(self.hosts(new), new.bricks, strict=True))
+        )
+        entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self.by_host(new)]
+        await on_all([addition, *entries])
+        await self.start(volume)
+
+    async def _remove_volume(self, volume: Volume, before: Volume | None = None) -> None:
         pool = self.pool(volume.cluster_id)
         found = await self.gluster.info(pool, volume.gluster_name)
         if found is None:
             return
-        self.expect(volume, found)
+        self.expect(volume, found, before)
         hosts = {host.id: host for host in self.hosts(volume)}
         await self.gluster.remove(pool, volume.gluster_name, tuple(hosts.values()))
 
@@ -123,7 +163,7 @@ class Steps:
 
     async def remains(self, volume: Volume) -> list[str]:
         """What there is of it, for people: its Gluster volume and its bricks."""
-        groups = self._by_host(volume)
+        groups = self.by_host(volume)
         known, states = await asyncio.gather(
             self.gluster.info(self.pool(volume.cluster_id), volume.gluster_name),
             asyncio.gather(*(backend.inspect(host, bricks) for host, backend, bricks in groups)),
@@ -134,10 +174,11 @@ class Steps:
             found += [f"brick {host.manage}:{placed.brick.path}" for placed in present]
         return found
 
-    def expect(self, volume: Volume, found: GlusterVolume) -> None:
-        """Raises: Incoherent if the Gluster volume is not made of our bricks."""
+    def expect(self, volume: Volume, found: GlusterVolume, before: Volume | None = None) -> None:
+        """Raises: Incoherent if the Gluster volume is not made of our bricks, nor of those that it had ``before``."""
         ours = self._places(volume)
-        if sorted(found.bricks) != sorted(ours):
+        earlier = sorted(self._places(before)) if before is not None else None
+        if sorted(found.bricks) not in (sorted(ours), earlier):
             strange = [f"{address}:{path}" for address, path in sorted(set(found.bricks) - set(ours))]
             raise Incoherent(
                 f"Gluster volume {volume.gluster_name} is not made of the bricks of volume {volume.name!r}: "
@@ -145,16 +186,25 @@ class Steps:
                 + "; nothing was changed"
             )
 
-    async def _destroy_bricks(self, volume: Volume) -> None:
-        await on_all([backend.destroy(host, bricks) for host, backend, bricks in self._by_host(volume)])
+    def placed(self, volume: Volume) -> tuple[PlacedBrick, ...]:
+        """The bricks with the records that they stand on, in their order."""
+        inventory, term = self.inventory(), self.term()
+        return tuple(
+            PlacedBrick(
+                identify(volume, brick, self.instance, term),
+                inventory.hosts[brick.host_id],
+                inventory.devices[brick.device_id],
+                volume.spec.root_mode,
+            )
+            for brick in volume.bricks
+        )
 
-    def _by_host(self, volume: Volume) -> list[tuple[Host, BrickBackend, list[PlacedBrick]]]:
+    async def _destroy_bricks(self, volume: Volume) -> None:
+        await on_all([backend.destroy(host, bricks) for host, backend, bricks in self.by_host(volume)])
+
+    def by_host(self, volume: Volume) -> list[tuple[Host, BrickBackend, list[PlacedBrick]]]:
         """One entry, and so one round trip, per host and kind of device."""
-        inventory = self.inventory()
         groups: dict[tuple[str, Backend], list[PlacedBrick]] = {}
-        for brick in volume.bricks:
-            host, device = inventory.hosts[brick.host_id], inventory.devices[brick.device_id]
-            identity = identify(volume, brick, self.instance, self.term())
-            placed = PlacedBrick(identity, host, device, volume.spec.root_mode)
-            groups.setdefault((host.id, device.backend), []).append(placed)
+        for placed in self.placed(volume):
+            groups.setdefault((placed.host.id, placed.device.backend), []).append(placed)
         return [(bricks[0].host, self.backends[backend], bricks) for (_, backend), bricks in groups.items()]

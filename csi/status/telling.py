@@ -13,6 +13,8 @@ from csi.core.model import (
     Operation,
     OperationKind,
     Record,
+    Snapshot,
+    SnapshotState,
     Volume,
     VolumeState,
 )
@@ -33,6 +35,8 @@ def told(record: Record, inventory: Inventory, contact: Contact | None = None) -
             return _of_device(record, inventory)
         case Volume():
             return _of_volume(record, inventory)
+        case Snapshot():
+            return _of_snapshot(record)
         case Operation():
             return _of_operation(record)
         case _:
@@ -93,9 +97,27 @@ def _of_volume(volume: Volume, inventory: Inventory) -> Told:
     return Told("Deleting", message, conditions)
 
 
+def _of_snapshot(snapshot: Snapshot) -> Told:
+    phase = snapshot.state.value.capitalize()
+    if snapshot.state is SnapshotState.READY:
+        return Told(phase, "", (Condition("Ready", True, "Taken", "volumes can be made of it"),), ended=("Deleting",))
+    waits = f"it waits and is tried again: {snapshot.error}" if snapshot.error else ""
+    return Told(phase, waits, (Condition("Ready", False, phase, waits or "it is not to be used"),))
+
+
+_PHASES = {
+    OperationKind.EXPAND: "Expanding",
+    OperationKind.MODIFY: "Modifying",
+    OperationKind.HEAL: "Healing",
+    OperationKind.REBALANCE: "Rebalancing",
+}
+
+
 def _of_operation(operation: Operation) -> Told:
     if operation.kind is OperationKind.DELETE:
         phase = "Deleting"
+    elif operation.kind in _PHASES:
+        phase = _PHASES[operation.kind]
     else:
         phase = "Creating" if operation.direction is Direction.FORWARD else "Undoing"
     return Told(phase, operation.error)
@@ -108,6 +130,9 @@ def trouble(operation: Operation) -> tuple[str, str] | None:
         return None
     if operation.kind is OperationKind.DELETE:
         return "DeletionWaits", f"volume {name} is being deleted; that waits, and is tried again: {operation.error}"
+    if operation.kind in _PHASES:
+        word = _PHASES[operation.kind]
+        return f"{word}Waits", f"volume {name}: {word.lower()} waits, and is tried again: {operation.error}"
     if operation.attempts:
         return (
             "UndoWaits",

@@ -35,12 +35,14 @@ PROVISIONER = (
     _each("get list watch create patch delete", "persistentvolumes")
     | _each("get list watch update", "persistentvolumeclaims")
     | _each("get list watch", "nodes", "storageclasses.storage.k8s.io", "csinodes.storage.k8s.io")
+    | _each("get", "volumeattributesclasses.storage.k8s.io")
     | _each("list watch create update patch", "events")
 )
 RESIZER = (
     _each("get list watch patch", "persistentvolumes")
     | _each("get list watch", "persistentvolumeclaims")
     | _each("patch", "persistentvolumeclaims/status")
+    | _each("get list watch", "volumeattributesclasses.storage.k8s.io")
     | _each("list watch create update patch", "events")
 )
 NODE = (

@@ -209,6 +209,7 @@ def test_images_by_digest_from_a_mirror() -> None:
     assert images == {
         "registry.example/mirror/gluster-csi@sha256:" + "0" * 64,
         "registry.example/mirror/sig-storage/csi-provisioner:v6.3.0",
+        "registry.example/mirror/sig-storage/csi-resizer:v2.2.0",
     }
 
 

@@ -12,7 +12,7 @@ LEASE = "gluster-csi-controller"
 
 def test_the_default_has_the_list_and_nothing_else() -> None:
     everywhere, within = rights.granted(rendered("default"), "controller")
-    assert everywhere == rights.CONTROLLER | rights.PROVISIONER
+    assert everywhere == rights.CONTROLLER | rights.PROVISIONER | rights.RESIZER
     assert within == {
         NAMESPACE: {(right, "") for right in rights.LEASE | rights.CAPACITY}
         | {(right, LEASE) for right in rights.NAMED_LEASE}
@@ -22,14 +22,14 @@ def test_the_default_has_the_list_and_nothing_else() -> None:
 
 
 def test_the_resizer_has_its_own_when_it_is_there() -> None:
-    text = template("--set", "resizer.enabled=true")
-    assert rights.granted(text, "controller")[0] == rights.CONTROLLER | rights.PROVISIONER | rights.RESIZER
+    text = template("--set", "resizer.enabled=false")
+    assert rights.granted(text, "controller")[0] == rights.CONTROLLER | rights.PROVISIONER
 
 
 def test_commands_in_pods_are_for_one_namespace() -> None:
     text = template("--set", "hosts.runner=kube", "--set", "hosts.kube.namespace=storage")
     everywhere, within = rights.granted(text, "controller")
-    assert everywhere == rights.CONTROLLER | rights.PROVISIONER
+    assert everywhere == rights.CONTROLLER | rights.PROVISIONER | rights.RESIZER
     assert within["storage"] == {(right, "") for right in rights.HOSTS}
     assert not rights.HOSTS & {right for right, _ in within[NAMESPACE]} - {"get pods"}
 

@@ -1,4 +1,4 @@
-"""``make crash``: our process ended at every point of a creation and a deletion; nothing may leak, nothing may double.
+"""``make crash``: our process ended at every point of what is done to volumes; nothing may leak, nothing may double.
 
 First over simulated hosts, at every command and commit; then with ``kill -9`` on real GlusterFS hosts.
 """
@@ -10,7 +10,7 @@ import sys
 import time
 
 from csi import log
-from tests.crash import manifests, real, simulated
+from tests.crash import changing, copies, manifests, real, simulated
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     failed = passed = 0
     # A crash ends tasks that nobody waits for.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    for suite in (simulated.run, manifests.run, real.run):
+    for suite in (simulated.run, copies.run, changing.run, manifests.run, real.run):
         for name, points, problems in suite():
             for problem in problems[:20]:
                 print(f"  {problem}")

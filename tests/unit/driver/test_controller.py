@@ -13,6 +13,9 @@ from csi.core.errors import HostUnreachable
 from csi.core.model import Durability, Protection
 from csi.driver.controller import ControllerService
 from csi.driver.zones import KEY
+from csi.service.expansion import ExpandRequest, Expansion
+from csi.service.modification import Modification, ModifyRequest
+from csi.service.snapshots import Snapshots
 from csi.service.volumes import Volumes
 from tests.unit.driver.conftest import GIB, Edge, FakeVolumes, block, capability
 
@@ -50,7 +53,13 @@ async def test_capabilities(edge: Edge) -> None:
         "GET_CAPACITY",
         "GET_VOLUME",
         "VOLUME_CONDITION",
+        "EXPAND_VOLUME",
+        "MODIFY_VOLUME",
         "SINGLE_NODE_MULTI_WRITER",
+        "CREATE_DELETE_SNAPSHOT",
+        "LIST_SNAPSHOTS",
+        "GET_SNAPSHOT",
+        "CLONE_VOLUME",
     }
 
 
@@ -105,7 +114,10 @@ async def test_the_owner_of_a_claim_is_told_of_parameters_without_effect() -> No
 
     uid = "0f8ae0c2-9a1c-4a9e-8d5b-0d2f2f3c1a11"
     of_claim = {"csi.storage.k8s.io/pvc/name": "data", "csi.storage.k8s.io/pvc/namespace": "shop"}
-    controller = ControllerService(cast(Volumes, FakeVolumes()), Notices())
+    controller = ControllerService(
+        *(cast(Volumes, FakeVolumes()), cast(Expansion, None), cast(Modification, None), cast(Snapshots, None)),
+        Notices(),
+    )
     for name, parameters in (
         (f"pvc-{uid}", {"resturl": "http://heketi:8080", "secretName": "s", **of_claim}),
         (f"pvc-{uid}", of_claim),
@@ -145,13 +157,10 @@ async def test_create_without_a_size_leaves_it_to_the_service(edge: Edge) -> Non
         ({"parameters": {"noSuchParameter": "x"}}, ["noSuchParameter", "volumeType"]),
         ({"parameters": {"gidMin": "x"}}, ["gidMin", "x"]),
         ({"mutable_parameters": {"speed": "11"}}, ["mutable_parameters", "speed"]),
+        ({"volume_content_source": pb.VolumeContentSource()}, ["volume_content_source", "a snapshot or a volume"]),
         (
-            {
-                "volume_content_source": pb.VolumeContentSource(
-                    volume=pb.VolumeContentSource.VolumeSource(volume_id="v")
-                )
-            },
-            ["volume_content_source", "volume"],
+            {"volume_content_source": pb.VolumeContentSource(volume=pb.VolumeContentSource.VolumeSource())},
+            ["volume_content_source.volume.volume_id", "required"],
         ),
     ],
 )
@@ -218,6 +227,7 @@ async def test_validate_confirms_what_was_asked(edge: Edge) -> None:
         ({"parameters": {"volumeType": "none"}}, "parameters"),
         ({"parameters": {"noSuchParameter": "1"}}, "noSuchParameter"),
         ({"mutable_parameters": {"a": "b"}}, "mutable_parameters"),
+        ({"mutable_parameters": {"profile": "virt"}}, "mutable_parameters"),
     ],
 )
 async def test_validate_tells_what_it_can_not_confirm(edge: Edge, changes: dict[str, Any], word: str) -> None:
@@ -232,6 +242,68 @@ async def test_validate_looks_at_its_arguments_first(edge: Edge) -> None:
     await refused(call(validate("")), Code.INVALID_ARGUMENT, "volume_id")
     await refused(call(validate("none", volume_capabilities=[])), Code.INVALID_ARGUMENT, "volume_capabilities")
     await refused(call(validate("fake-vol-id")), Code.NOT_FOUND, "fake-vol-id")
+
+
+# --- expand -----------------------------------------------------------------------------------
+
+
+async def test_expand_answers_with_the_size(edge: Edge) -> None:
+    volume = edge.volumes.add("pvc-1")
+    request = pb.ControllerExpandVolumeRequest(
+        volume_id=volume.id,
+        capacity_range=pb.CapacityRange(required_bytes=2 * GIB, limit_bytes=3 * GIB),
+        volume_capability=capability(),
+    )
+    reply = await edge.controller.ControllerExpandVolume(request)
+    assert (reply.capacity_bytes, reply.node_expansion_required) == (2 * GIB, False)
+    assert edge.expansion.asked == [ExpandRequest(volume.id, 2 * GIB, 3 * GIB)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "word"),
+    [
+        ({"volume_id": ""}, Code.INVALID_ARGUMENT, "volume_id"),
+        ({"capacity_range": None}, Code.INVALID_ARGUMENT, "capacity_range"),
+        ({"capacity_range": pb.CapacityRange(required_bytes=-1)}, Code.INVALID_ARGUMENT, "required_bytes"),
+        ({"capacity_range": pb.CapacityRange(required_bytes=2, limit_bytes=1)}, Code.INVALID_ARGUMENT, "limit_bytes"),
+        ({"volume_capability": block()}, Code.INVALID_ARGUMENT, "block"),
+        ({"volume_id": "fake-vol-id"}, Code.NOT_FOUND, "fake-vol-id"),
+    ],
+)
+async def test_expand_refuses(edge: Edge, changes: dict[str, Any], code: grpc.StatusCode, word: str) -> None:
+    fields: dict[str, Any] = {
+        "volume_id": edge.volumes.add("pvc-1").id,
+        "capacity_range": pb.CapacityRange(required_bytes=2 * GIB),
+        **changes,
+    }
+    await refused(edge.controller.ControllerExpandVolume(pb.ControllerExpandVolumeRequest(**fields)), code, word)
+
+
+# --- modify -----------------------------------------------------------------------------------
+
+
+async def test_modify(edge: Edge) -> None:
+    volume = edge.volumes.add("pvc-1")
+    parameters = {"profile": "virt", "arbiter": "true"}
+    await edge.controller.ControllerModifyVolume(
+        pb.ControllerModifyVolumeRequest(volume_id=volume.id, mutable_parameters=parameters)
+    )
+    assert edge.modification.asked == [ModifyRequest.of(volume.id, parameters)]
+    call = edge.controller.ControllerModifyVolume
+    await refused(call(pb.ControllerModifyVolumeRequest()), Code.INVALID_ARGUMENT, "volume_id")
+    await refused(call(pb.ControllerModifyVolumeRequest(volume_id="fake")), Code.NOT_FOUND, "fake")
+
+
+async def test_create_takes_mutable_parameters_before_those_of_the_class(edge: Edge) -> None:
+    parameters = {"volumeType": "replicate:2", "volumeOptions": "performance.io-cache on,features.shard on"}
+    mutable = {"volumeType": "replicate:3", "volumeOptions": "performance.io-cache off", "profile": "virt"}
+    volume = (await edge.controller.CreateVolume(create(parameters=parameters, mutable_parameters=mutable))).volume
+    (asked,) = edge.volumes.created
+    assert asked.spec.durability == Durability(Protection.REPLICATE, 1, 2)
+    assert asked.spec.options == (("performance.io-cache", "off"), ("features.shard", "on"))
+    assert asked.spec.profile == "virt"
+    reply = await edge.controller.ValidateVolumeCapabilities(validate(volume.volume_id, mutable_parameters=mutable))
+    assert dict(reply.confirmed.mutable_parameters) == mutable
 
 
 # --- list, get --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from csi.clock import SystemClock
 from csi.core.errors import Unavailable
 from csi.core.inventory import Inventory
 from csi.core.model import Backend, BrickId, Cluster, ClusterId, Device, DeviceId, Host, HostId
-from csi.ports import PoolFullness
+from csi.core.pools import PoolFullness
 from csi.service.fullness import Fullness
 from csi.service.operations import Operations
 from csi.store.memory import MemoryStore

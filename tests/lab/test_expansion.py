@@ -1,0 +1,169 @@
+"""Expansion on real hosts, while a writer that checks itself writes through a mount."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from csi.api import csi_pb2 as pb
+from tests.driver import GIB, Client, Driver, patiently
+from tests.lab import Lab
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture
+def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
+    driver = Driver(clean_lab, tmp_path / "driver", settings={"gids": {"rest_seconds": 0}})
+    driver.start()
+    yield driver
+    driver.remove()
+
+
+@pytest.fixture
+def client(driver: Driver) -> Iterator[Client]:
+    with driver.client() as client:
+        yield client
+
+
+def expand(client: Client, volume_id: str, required: int, limit: int = 0, timeout: float = 60) -> int:
+    request = pb.ControllerExpandVolumeRequest(
+        volume_id=volume_id, capacity_range=pb.CapacityRange(required_bytes=required, limit_bytes=limit)
+    )
+    reply = client.controller.ControllerExpandVolume(request, timeout=timeout)
+    assert not reply.node_expansion_required
+    return reply.capacity_bytes
+
+
+@contextmanager
+def mounted(client: Client, volume: pb.Volume, directory: Path) -> Iterator[Path]:
+    staging, target = directory / "staging", directory / "target"
+    client.stage(volume, staging)
+    client.publish(volume, staging, target)
+    yield target
+    client.unpublish(volume, target)
+    client.unstage(volume, staging)
+
+
+def df(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize
+
+
+def code(call: pytest.ExceptionInfo[grpc.RpcError]) -> grpc.StatusCode:
+    return call.value.code()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"volumeType": "replicate:3"},
+        {"volumeType": "replicate:3", "arbiter": "true"},
+        {"volumeType": "disperse:2:1"},
+        {"volumeType": "none"},
+    ],
+)
+def test_df_shows_the_new_size(client: Client, tmp_path: Path, parameters: dict[str, str]) -> None:
+    volume = client.create("pvc-grow", GIB, parameters)
+    with mounted(client, volume, tmp_path) as target:
+        assert df(target) >= GIB
+        for size in (GIB + (100 << 20), 3 * GIB):
+            assert expand(client, volume.volume_id, size) == size
+            assert df(target) >= size
+    client.delete(volume.volume_id)
+
+
+def test_a_writer_goes_on_while_its_volume_grows(client: Client, tmp_path: Path) -> None:
+    volume = client.create("pvc-written", GIB)
+    with mounted(client, volume, tmp_path) as target:
+        report, log = tmp_path / "fio.json", tmp_path / "fio"
+        command = [
+            *("fio", "--name=w", f"--directory={target}", "--size=64m", "--rw=randwrite", "--bs=16k", "--direct=0"),
+            *(
+                "--verify=crc32c",
+                "--verify_fatal=1",
+                "--verify_backlog=32",
+                "--fsync=16",
+                "--time_based",
+                "--runtime=6",
+            ),
+            *("--output-format=json", f"--output={report}", f"--aux-path={tmp_path}", f"--write_lat_log={log}"),
+        ]
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        time.sleep(1.5)
+        took = []
+        for size in (2 * GIB, 3 * GIB, 4 * GIB):
+            began = time.monotonic()
+            assert expand(client, volume.volume_id, size) == size
+            took.append(time.monotonic() - began)
+            assert df(target) >= size
+            assert writer.poll() is None, "the writer must still be at it"
+        said, _ = writer.communicate(timeout=60)
+        assert writer.returncode == 0, said
+        job = json.loads("{" + report.read_text().partition("{")[2])["jobs"][0]
+        assert job["error"] == 0
+        assert job["read"]["total_ios"] > 0  # what it compared
+        longest = max(job["write"]["clat_ns"]["max"], job["sync"]["lat_ns"]["max"]) / 1e9
+        print(
+            f"\nexpanded in {', '.join(f'{seconds:.2f}' for seconds in took)} s; {job['write']['total_ios']} writes, "
+            f"{job['read']['total_ios']} of them compared; the longest stall of one was {longest:.2f} s"
+        )
+        assert longest < 5
+    client.delete(volume.volume_id)
+
+
+def test_what_can_not_be(client: Client, driver: Driver) -> None:
+    volume = client.create("pvc-refused", 2 * GIB)
+    assert expand(client, volume.volume_id, GIB) == 2 * GIB
+    with pytest.raises(grpc.RpcError) as refused:
+        expand(client, volume.volume_id, GIB, GIB)
+    assert code(refused) is grpc.StatusCode.OUT_OF_RANGE
+    with pytest.raises(grpc.RpcError) as refused:
+        expand(client, volume.volume_id, 1 << 50)
+    assert code(refused) is grpc.StatusCode.OUT_OF_RANGE
+    with pytest.raises(grpc.RpcError, match="the largest that fits has") as refused:
+        expand(client, volume.volume_id, 1 << 40)
+    assert code(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    with pytest.raises(grpc.RpcError) as refused:
+        expand(client, "0" * 32, GIB)
+    assert code(refused) is grpc.StatusCode.NOT_FOUND
+    client.delete(volume.volume_id)
+    with pytest.raises(grpc.RpcError) as refused:
+        expand(client, volume.volume_id, 3 * GIB)
+    assert code(refused) is grpc.StatusCode.NOT_FOUND
+
+
+def test_at_once_and_with_short_deadlines(client: Client) -> None:
+    volume = client.create("pvc-hurried", GIB)
+    with ThreadPoolExecutor(8) as pool:
+        same = [pool.submit(patiently, lambda: expand(client, volume.volume_id, 2 * GIB)) for _ in range(4)]
+        more = [pool.submit(patiently, lambda: expand(client, volume.volume_id, 3 * GIB)) for _ in range(4)]
+        assert {done.result() for done in same} <= {2 * GIB, 3 * GIB}
+        assert {done.result() for done in more} == {3 * GIB}
+    with pytest.raises(grpc.RpcError):
+        expand(client, volume.volume_id, 4 * GIB, timeout=0.01)
+    assert patiently(lambda: expand(client, volume.volume_id, 4 * GIB)) == 4 * GIB
+    client.delete(volume.volume_id)
+
+
+def test_a_host_that_is_away(client: Client, driver: Driver, tmp_path: Path) -> None:
+    volume = client.create("pvc-away", GIB)
+    lab = driver.lab
+    lab.kill(lab.hosts[2])
+    with pytest.raises(grpc.RpcError) as refused:
+        patiently(lambda: expand(client, volume.volume_id, 2 * GIB), 1)
+    assert code(refused) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    lab.start(lab.hosts[2])
+    assert patiently(lambda: expand(client, volume.volume_id, 2 * GIB)) >= 2 * GIB
+    with mounted(client, volume, tmp_path) as target:
+        assert df(target) >= 2 * GIB
+    patiently(lambda: client.delete(volume.volume_id))
