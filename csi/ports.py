@@ -145,16 +145,10 @@ class BrickBackend(Protocol):
     """
 
     async def check(self, host: Host, path: str, *, destroy: bool = False) -> DeviceFacts:
-        """``destroy``: what is on it may be wiped (block devices only), as far as no pool of ours is there.
-
-        Raises: InvalidRequest if the device cannot carry bricks, with the reason and the remedy.
-        """
+        """``destroy``: a disk may be wiped. Raises: InvalidRequest if it cannot carry bricks, with the reason."""
 
     async def claim(self, host: Host, device: Device, instance: str, *, destroy: bool = False) -> None:
-        """Mark the device as ours; one that has our mark is fine.
-
-        Raises: InUse if another instance's mark, or one of another device, is on it.
-        """
+        """Mark it as ours, once more is fine. Raises: InUse if another's mark, or another device's, is on it."""
 
     async def create(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         """Make what is not there yet: storage, file system, mount, directory, identity.

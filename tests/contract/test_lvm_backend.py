@@ -124,14 +124,14 @@ def pool(placed: PlacedBrick) -> str:
 
 async def test_the_total_of_a_device_does_not_change_with_the_claim_or_bricks(bench: LvmBench) -> None:
     device = bench.devices[0]
-    await bench.backend.release(bench.on.host, device)
+    await bench.backend.give_back(bench.on.host, device)
     blank = await bench.backend.check(bench.on.host, device.path)
     await bench.backend.claim(bench.on.host, device, INSTANCE)
     placed = bench.placed()
     await bench.create(placed)
     assert await bench.backend.check(bench.on.host, device.path) == blank
     with pytest.raises(Unavailable, match="still in use"):
-        await bench.backend.release(bench.on.host, device)
+        await bench.backend.give_back(bench.on.host, device)
     await bench.destroy(placed)
 
 
@@ -173,7 +173,7 @@ async def test_nothing_is_done_on_a_device_without_our_mark(bench: LvmBench, mar
 
 
 async def test_a_volume_group_that_has_gone_is_named(bench: LvmBench) -> None:
-    await bench.backend.release(bench.on.host, bench.devices[0])
+    await bench.backend.give_back(bench.on.host, bench.devices[0])
     with pytest.raises(Unavailable, match=f"{bench.on.host.manage} has no volume group vg_{bench.devices[0].id}"):
         await bench.create(bench.placed())
     await bench.backend.claim(bench.on.host, bench.devices[0], INSTANCE)
