@@ -33,7 +33,7 @@ demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from bi
 
 # ALSO: suites that need Kubernetes, where it is to be had.
 test: tools ## All tests, on a real pool, three suites at a time; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 lab contract $(ALSO) lab-lvm crash sanity unit
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 lab lab-lvm contract $(ALSO) crash sanity unit
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from csi import app, config
-from csi.bricks.backends import backends
+from csi.bricks.filecopies import FileCopies
+from csi.bricks.lvm import LvmBackend
 from csi.clock import SystemClock
 from csi.core import params, topologyfile
 from csi.core.errors import DriverError
 from csi.core.inventory import Inventory
-from csi.core.model import SnapshotState
+from csi.core.model import Backend, SnapshotState
 from csi.gluster.adapter import GlusterCli
 from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
@@ -96,7 +97,10 @@ class Trial:
             store=self.state.store(self.directory, self.world),
             runner=runner,
             gluster=GlusterCli(runner, SystemClock(), heard=contacts),
-            backends=backends(runner, self.settings.instance),
+            backends={
+                Backend.FILE: FileCopies(runner, self.settings.instance),
+                Backend.LVM: LvmBackend(runner, self.settings.instance),
+            },
             clock=SystemClock(),
             contacts=contacts,
         )
