@@ -20,11 +20,14 @@ csi_lvm_report() {
 
 # [VG MARK]...: look, and print it. Each of these volume groups must carry the mark: its tags must be just these.
 csi_lvm_look() {
-    local file names row
+    local file names row status
     file=/run/gluster-csi.lvm.$$
     names=$(while [ "$#" -ge 2 ]; do printf ' %s' "$1"; shift 2; done)
     # shellcheck disable=SC2086 # a list of names
     csi_lvm_report $names >"$file"
+    status=$?
+    # 5: it does not know one of them. Anything else, and the file may be that of another script.
+    [ "$status" -eq 0 ] || [ "$status" -eq 5 ] || return "$status"
     cat -- "$file"
     while [ "$#" -ge 2 ]; do
         row=$(grep -m 1 "^ *$1|[^|]*|[0-9]*|[0-9]*|[0-9]* *\$" "$file")
