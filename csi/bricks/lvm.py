@@ -58,7 +58,7 @@ class LvmBackend:
         mark = DeviceMark(self._instance, naming.device_id(host.id, path))
         if said.get("signature"):
             group, tags, count = (*said.get("group", [""])[0].split("|"), "", "")[:3]
-            if tags == lvmtags.of_device(mark):
+            if lvmtags.read_mark(tags) == mark:
                 extents = int(count)
             elif group or said["signature"] != ["LVM2_member"]:
                 lvmerrors.refuse_contents(host, path, said["signature"], group, tags, destroy=destroy)

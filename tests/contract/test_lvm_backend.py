@@ -172,6 +172,21 @@ async def test_nothing_is_done_on_a_device_without_our_mark(bench: LvmBench, mar
     assert bench.on.traces() == before
 
 
+async def test_tags_of_an_administrator_do_no_harm(bench: LvmBench) -> None:
+    placed = bench.placed()
+    await bench.create(placed)
+    for name, tags in (
+        (naming.volume_group(placed.device.id), lvmtags.of_device(DeviceMark(INSTANCE, placed.device.id))),
+        (pool(placed), lvmtags.of_brick(placed.identity)),
+    ):
+        bench.on.retag(name, f"{tags},backup,csi.f")
+    await bench.create(placed)
+    assert await bench.inspect(placed) == (whole(placed),)
+    await bench.backend.claim(bench.on.host, placed.device, INSTANCE)
+    await bench.destroy(placed)
+    assert bench.on.traces() == bench.clean
+
+
 async def test_a_volume_group_that_has_gone_is_named(bench: LvmBench) -> None:
     await bench.backend.give_back(bench.on.host, bench.devices[0])
     with pytest.raises(Unavailable, match=f"{bench.on.host.manage} has no volume group vg_{bench.devices[0].id}"):
