@@ -16,7 +16,7 @@ import structlog
 from csi.core.errors import Busy, DriverError
 from csi.core.model import Direction, Operation, OperationId, OperationKind
 from csi.ports import Clock
-from csi.service.journal import Journal
+from csi.service.journal import WATCHES, Journal
 from csi.service.operations import Operations
 from csi.service.succession import Succession
 from csi.service.volumes import Volumes
@@ -87,11 +87,11 @@ class Recovery:
         try:
             await self._resume[operation.kind](operation)
         except Busy:
-            return
+            if operation.kind in WATCHES:
+                self._put_off(operation)  # gluster is at it, and to ask it costs more the more it has to do
         except Exception as error:
             # Whatever it was, the other operations must get their turn.
-            pause = self._due.get(operation.id, (0.0, self._pace.first))[1]
-            self._due[operation.id] = (self._clock.monotonic() + pause, min(pause * 2, self._pace.longest))
+            pause = self._put_off(operation)
             log.warning(
                 "operation still open",
                 error=str(error),
@@ -101,3 +101,9 @@ class Recovery:
         else:
             self._due.pop(operation.id, None)
             log.info("operation recovered")
+
+    def _put_off(self, operation: Operation) -> float:
+        """Seconds until it is looked at again; twice as many each time."""
+        pause = self._due.get(operation.id, (0.0, self._pace.first))[1]
+        self._due[operation.id] = (self._clock.monotonic() + pause, min(pause * 2, self._pace.longest))
+        return pause
