@@ -30,8 +30,9 @@ help: ## This list
 demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from birth to death (root)
 	@$(AS_ROOT) $(PY) -m tests.demo
 
+# ALSO: suites that need Kubernetes, where it is to be had.
 test: tools ## All tests, on a real pool, three suites at a time; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 lab contract crash sanity unit
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 lab contract $(ALSO) crash sanity unit
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root
 
@@ -113,6 +114,9 @@ cluster-test: $(APT_CLUSTER) $(DEV) kubernetes ## Tests of the API server and th
 install: $(VENV) ## gluster-csi into .venv, for development
 
 tools: $(APT) $(DEV) $(SANITY) ## Everything that the other targets install
+
+.PHONY: tools-cluster
+tools-cluster: tools $(APT_CLUSTER) kubernetes-suite ## ... and what only Kubernetes needs
 
 kubernetes: ## Build Kubernetes and its sidecars into the cache, what is missing (20 minutes on 2 cores)
 	@tools/install.sh kubernetes

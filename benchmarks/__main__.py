@@ -66,6 +66,7 @@ def show_store() -> bool:
     rows = (
         ("create, p50 ms", sqlite.create, kube.create, f"{store.SLOWER:g}×", _verdict(good[0])),
         ("create, p95 ms", sqlite.slow_create, kube.slow_create, "", ""),
+        ("create in a row, p50 ms", sqlite.in_a_row, kube.in_a_row, "", ""),
         ("start until ready, s", sqlite.ready, kube.ready, f"{store.READY:g} s", _verdict(good[1])),
         ("memory, peak MiB", sqlite.memory, kube.memory, f"{store.MEMORY:g} MiB", _verdict(good[2])),
     )

@@ -20,6 +20,7 @@ from csi.clock import SystemClock
 from csi.core import params, topologyfile
 from csi.core.model import Backend
 from csi.gluster.adapter import GlusterCli
+from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import World
@@ -53,15 +54,17 @@ class Grown:
         self._made = 0
 
     async def grow(self) -> None:
-        world = World()
+        world = World(recording=False)
         world.glusterd = SimulatedGlusterd(world)
-        self._runner = SimulatedRunner(world)
+        contacts = Contacts()
+        self._runner = HeardRunner(SimulatedRunner(world), contacts)
         self._outside = app.Outside(
             store=self._store,
             runner=self._runner,
-            gluster=GlusterCli(self._runner, SystemClock()),
+            gluster=GlusterCli(self._runner, SystemClock(), heard=contacts),
             backends={Backend.FILE: FileBackend(self._runner, "bench")},
             clock=SystemClock(),
+            contacts=contacts,
         )
         self._core = app.wire(self._outside, config.load(None, {"GLUSTER_CSI_INSTANCE": "bench"}))
         await self._outside.store.open()
@@ -87,9 +90,13 @@ class Grown:
     async def sample(self) -> None:
         await self._create()  # warms up
         for _ in range(IN_A_ROW):
-            began = time.perf_counter()
-            await self._create()
-            self.times.append((time.perf_counter() - began) * 1000)
+            self.times.append(await self.timed())
+
+    async def timed(self) -> float:
+        """Milliseconds that a creation takes."""
+        began = time.perf_counter()
+        await self._create()
+        return (time.perf_counter() - began) * 1000
 
     async def close(self) -> None:
         await self._outside.gluster.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from csi import __version__, config, log, metrics
-from csi.bricks.file import FileBackend
+from csi.bricks.filecopies import FileCopies
 from csi.clock import SystemClock
 from csi.config import Settings
 from csi.core import topologyfile
@@ -25,6 +25,7 @@ from csi.core.placement import Limits
 from csi.driver import server
 from csi.driver.admin import AdminService
 from csi.driver.controller import ControllerService
+from csi.driver.groupcontroller import GroupControllerService
 from csi.driver.health import HealthPort
 from csi.driver.identity import IdentityService
 from csi.driver.node import NodeService
@@ -52,6 +53,7 @@ from csi.nodeports import Notices, Publications, ServerLists
 from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Runner, Store
 from csi.service.adoption import Adoption
 from csi.service.changing import Changing
+from csi.service.copying import Copying
 from csi.service.expansion import Expansion
 from csi.service.journal import Journal
 from csi.service.modification import Modification
@@ -60,6 +62,8 @@ from csi.service.placing import Placing
 from csi.service.presence import Presence
 from csi.service.publish import Publisher
 from csi.service.recovery import Pace, Recovery
+from csi.service.restoring import Restoring, Turns
+from csi.service.snapshots import Snapshots
 from csi.service.steps import Steps
 from csi.service.succession import Succession, nobody
 from csi.service.topology import Topology
@@ -109,6 +113,7 @@ class Core:
     outside: Outside
     operations: Operations
     volumes: Volumes
+    snapshots: Snapshots
     recovery: Recovery
     topology: Topology
     adoption: Adoption
@@ -129,8 +134,8 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
     return Outside(
         store=store_of(settings, leadership),
         runner=runner,
-        gluster=GlusterCli(runner, clock, timing),
-        backends={Backend.FILE: FileBackend(runner, settings.instance, settings.bricks.fstab)},
+        gluster=GlusterCli(runner, clock, timing, heard=contacts),
+        backends={Backend.FILE: FileCopies(runner, settings.instance, settings.bricks.fstab)},
         clock=clock,
         term=leadership.term if leadership is not None else lambda: settings.hosts.term,
         tell=leadership.tell if leadership is not None else nobody,
@@ -176,12 +181,18 @@ def wire(outside: Outside, settings: Settings) -> Core:
         max_brick=settings.placement.max_brick,
         max_bricks=settings.placement.max_bricks,
     )
-    presence = Presence(outside.runner, outside.clock)
+    presence = Presence(outside.runner, outside.clock, outside.contacts)
     succession = Succession(
         steps, presence, outside.clock, settings.recovery.settle, term=outside.term, tell=outside.tell
     )
     placing = Placing(journal, presence, limits)
-    volumes = Volumes(journal, steps, adoption, operations, placing=placing, succession=succession)
+    copying = Copying(steps, outside.clock, settings.snapshots.bound)
+    turns = Turns(operations, outside.clock)
+    restoring = Restoring(copying, turns)
+    restoring.join(steps.further, steps.back)
+    limit = settings.snapshots.per_volume
+    snapshots = Snapshots(journal, copying, operations, placing=placing, turns=turns, limit=limit)
+    volumes = Volumes(journal, steps, adoption, operations, placing=placing, succession=succession, restoring=restoring)
     pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
     changing = Changing(journal, steps, operations)
     expansion, modification = Expansion(changing, placing), Modification(changing, placing)
@@ -191,9 +202,13 @@ def wire(outside: Outside, settings: Settings) -> Core:
         OperationKind.HEAL: changing.watch,
         OperationKind.REBALANCE: changing.watch,
     }
-    recovery = Recovery(journal, volumes, operations, outside.clock, succession=succession, pace=pace, others=others)
+    recovery = Recovery(
+        journal, volumes, snapshots, operations, outside.clock, succession=succession, pace=pace, others=others
+    )
     topology = Topology(outside.store, outside.gluster, outside.backends, adoption, settings.instance)
-    return Core(outside, operations, volumes, recovery, topology, adoption, succession, expansion, modification)
+    return Core(
+        *(outside, operations, volumes, snapshots, recovery, topology, adoption, succession, expansion, modification)
+    )
 
 
 def settings_for(role: Role, config_file: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -230,10 +245,7 @@ async def run(  # noqa: C901 - the order of a start, in one place
         if role.controls:
             leadership = leadership_of(settings)
             core = wire(outside or reach(settings, leadership), settings)
-            edge.add_controller(
-                ControllerService(core.volumes, core.expansion, core.modification, _claim_notices(settings, stack))
-            )
-            edge.add_admin(AdminService(core.topology))
+            _add_control(edge, core, _claim_notices(settings, stack))
         if role.mounts:
             publisher, publications = _publisher(settings, stack)
             await publisher.resume()
@@ -299,6 +311,12 @@ async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> No
     stack.push_async_callback(_ended, visiting)
     recovering = asyncio.create_task(core.recovery.run(), name="recovery")
     stack.push_async_callback(_ended, recovering)
+
+
+def _add_control(edge: server.Server, core: Core, notices: ClaimNotices | None) -> None:
+    edge.add_controller(ControllerService(core.volumes, core.expansion, core.modification, core.snapshots, notices))
+    edge.add_group_controller(GroupControllerService(core.snapshots))
+    edge.add_admin(AdminService(core.topology))
 
 
 def _claim_notices(settings: Settings, stack: AsyncExitStack) -> ClaimNotices | None:

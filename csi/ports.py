@@ -12,7 +12,7 @@ from typing import Protocol
 from csi.core.command import Result, Script
 from csi.core.errors import NotFound
 from csi.core.inventory import Inventory
-from csi.core.model import Backend, Brick, BrickIdentity, ClusterId, Device, Host, PlacedBrick, Record, Volume
+from csi.core.model import Backend, Brick, BrickIdentity, ClusterId, Device, Host, HostId, PlacedBrick, Record, Volume
 
 
 class Clock(Protocol):
@@ -102,6 +102,16 @@ class Runner(Protocol):
         """Start a long-lived program. Raises: HostUnreachable."""
 
     async def close(self) -> None: ...
+
+
+class Heard(Protocol):
+    """When hosts were heard of, by the commands that are sent to them anyway. By the monotonic clock, in seconds."""
+
+    def answered(self, host: HostId) -> float:
+        """When it last answered a command; minus infinity if it never did."""
+
+    def heard(self, host: HostId) -> float:
+        """The same, but minus infinity if it could not be reached since."""
 
 
 # --- bricks -----------------------------------------------------------------------------------
@@ -274,6 +284,21 @@ class Gluster(Protocol):
 
     async def remove(self, pool: Pool, name: str, hosts: Sequence[Host]) -> None:
         """End the volume's own brick processes on ``hosts``, stop it, delete it. A volume that is gone is fine."""
+
+    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host]) -> str:
+        """Why copies of its bricks would make no sound volume now: one is down, or a heal or a rebalance is not done.
+
+        Empty if they would.
+        """
+
+    async def hold(self, pool: Pool, names: Sequence[str], bound: float) -> None:
+        """The barrier: until ``unhold`` nobody is told that his writes are safe, of none of these volumes.
+
+        A host sees to it that it ends in ``bound`` seconds whatever becomes of us. After any error it may be on.
+        """
+
+    async def unhold(self, pool: Pool, names: Sequence[str]) -> bool:
+        """The barriers are off. False if one was off before, or never on. A volume that is gone is fine."""
 
     async def close(self) -> None: ...
 

@@ -198,6 +198,17 @@ class Bricks(Section):
     )
 
 
+class Snapshots(Section):
+    per_volume: int = Field(default=64, ge=0, le=10000, description="How many snapshots one volume may have.")
+    bound: float = Field(
+        default=10.0,
+        ge=1,
+        le=60,
+        description="Seconds for which writers may be held up while bricks are copied; the hosts end it then. "
+        "It is a fraction of a second, if little is waiting to be written.",
+    )
+
+
 class Node(Section):
     mount_timeout: Seconds = Field(default=90.0, description="Seconds for a mount to come up.")
     stat_timeout: Seconds = Field(
@@ -300,6 +311,7 @@ class Settings(Section):
     recovery: Recovery = Field(default_factory=Recovery)
     topology: TopologyFile = Field(default_factory=TopologyFile)
     bricks: Bricks = Field(default_factory=Bricks)
+    snapshots: Snapshots = Field(default_factory=Snapshots)
     node: Node = Field(default_factory=Node)
     mounts: Mounts = Field(default_factory=Mounts)
     shutdown: Shutdown = Field(default_factory=Shutdown)

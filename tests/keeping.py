@@ -71,7 +71,7 @@ class Life:
         outside = app.Outside(
             store=self.store,
             runner=runner,
-            gluster=GlusterCli(runner, SystemClock()),
+            gluster=GlusterCli(runner, SystemClock(), heard=contacts),
             backends={Backend.FILE: FileBackend(runner, self.settings.instance)},
             clock=HurriedClock(speed),
             contacts=contacts,

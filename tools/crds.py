@@ -30,6 +30,7 @@ controller never reads it.
 """
 
 _CONDITIONS = {
+    "GlusterSnapshot": (("Ready", "volumes can be made of it"),),
     "GlusterCluster": (("Accepted", "it is a record of the driver; if not, why, and what to do"),),
     "GlusterHost": (
         ("Accepted", "it is a record of the driver; if not, why, and what to do"),

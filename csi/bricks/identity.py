@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from csi.core import documents
+from csi.core.copyidentity import CopyIdentity
 from csi.core.model import BrickIdentity, DeviceId
 
 DEVICE_MARK = ".gluster-csi-device.json"
@@ -19,7 +20,7 @@ class DeviceMark:
     schema: int = 1
 
 
-def write(value: BrickIdentity | DeviceMark) -> str:
+def write(value: BrickIdentity | CopyIdentity | DeviceMark) -> str:
     """Equal values give equal text: the shell on the host compares it as a whole."""
     return documents.encode(value).decode()
 
@@ -28,6 +29,14 @@ def read_brick(text: str) -> BrickIdentity | None:
     """None if the text is not the identity of a brick."""
     try:
         return documents.decode(text, BrickIdentity)
+    except ValueError:
+        return None
+
+
+def read_copy(text: str) -> CopyIdentity | None:
+    """None if the text is not the identity of a copy."""
+    try:
+        return documents.decode(text, CopyIdentity)
     except ValueError:
         return None
 

@@ -70,6 +70,18 @@ class NotStaged(DriverError):
     """A volume is to be published from a staging path where it is not mounted: NodeStageVolume comes first."""
 
 
+class CannotCopy(DriverError):
+    """Copies of a volume's bricks cannot be made where they are, whoever asks and when."""
+
+
+class NoRoom(DriverError):
+    """The devices that a copy has to be on have no room for it."""
+
+
+class TooMany(DriverError):
+    """A limit that an administrator has set is reached."""
+
+
 class Unsupported(DriverError):
     """A thing that this driver does not do."""
 

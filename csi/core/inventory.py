@@ -21,6 +21,7 @@ from csi.core.model import (
     Brick,
     Cluster,
     ClusterId,
+    Copy,
     Device,
     DeviceId,
     Gid,
@@ -31,6 +32,8 @@ from csi.core.model import (
     OperationKind,
     Record,
     RestingGid,
+    Snapshot,
+    SnapshotId,
     Volume,
     VolumeId,
 )
@@ -85,6 +88,8 @@ def _holdings(record: Record) -> Mapping[DeviceId, int]:
     match record:
         case Volume():
             return _sums(record.bricks, ())
+        case Snapshot():
+            return _sums(record.copies, ())
         case Operation(kind=OperationKind.DELETE):
             return {}
         case Operation(volume=volume, before=before):
@@ -93,7 +98,7 @@ def _holdings(record: Record) -> Mapping[DeviceId, int]:
             return {}
 
 
-def _sums(bricks: Sequence[Brick], less: Sequence[Brick]) -> Mapping[DeviceId, int]:
+def _sums(bricks: Sequence[Brick] | Sequence[Copy], less: Sequence[Brick]) -> Mapping[DeviceId, int]:
     sums: Counter[DeviceId] = Counter()
     for brick in bricks:
         sums[brick.device_id] += brick.footprint
@@ -105,7 +110,7 @@ def _sums(bricks: Sequence[Brick], less: Sequence[Brick]) -> Mapping[DeviceId, i
 def _gid(record: Record) -> Gid | None:
     """The GID that the record keeps from others."""
     match record:
-        case Volume(gid=gid) | RestingGid(gid=gid):
+        case Volume(gid=gid) | Snapshot(gid=gid) | RestingGid(gid=gid):
             return gid
         case Operation(kind=OperationKind.CREATE, volume=volume):
             return volume.gid
@@ -128,6 +133,7 @@ class Inventory:
     hosts: Map[HostId, Host] = field(default_factory=Map)
     devices: Map[DeviceId, Device] = field(default_factory=Map)
     volumes: Map[VolumeId, Volume] = field(default_factory=Map)
+    snapshots: Map[SnapshotId, Snapshot] = field(default_factory=Map)
     operations: Map[OperationId, Operation] = field(default_factory=Map)
     resting: Map[str, RestingGid] = field(default_factory=Map)
     # derived
@@ -158,6 +164,7 @@ class Inventory:
         yield from self.hosts.values()
         yield from self.devices.values()
         yield from self.volumes.values()
+        yield from self.snapshots.values()
         yield from self.operations.values()
         yield from self.resting.values()
 
@@ -268,6 +275,8 @@ class Inventory:
                 return "devices"
             case Volume():
                 return "volumes"
+            case Snapshot():
+                return "snapshots"
             case Operation():
                 return "operations"
             case RestingGid():

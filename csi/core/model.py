@@ -18,6 +18,7 @@ DeviceId = NewType("DeviceId", str)
 VolumeId = NewType("VolumeId", str)
 BrickId = NewType("BrickId", str)
 OperationId = NewType("OperationId", str)
+SnapshotId = NewType("SnapshotId", str)
 Gid = NewType("Gid", int)
 
 
@@ -178,6 +179,19 @@ class Brick:
     role: BrickRole = BrickRole.DATA
 
 
+class SourceKind(StrEnum):
+    SNAPSHOT = "snapshot"
+    VOLUME = "volume"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a volume began as a copy of. It needs it no longer: ``id`` may be of something that is gone."""
+
+    kind: SourceKind
+    id: str
+
+
 class VolumeState(StrEnum):
     READY = "ready"
     DELETING = "deleting"  # hidden from callers at once, finished by its operation
@@ -194,8 +208,9 @@ class Volume:
     size: int
     spec: VolumeSpec
     bricks: tuple[Brick, ...]
-    gid: Gid
+    gid: Gid  # that of its source, if it has one
     state: VolumeState = VolumeState.READY
+    source: Source | None = None
     version: int = 0
 
     @property
@@ -227,6 +242,9 @@ class Step(StrEnum):
     CREATE_VOLUME = "create-volume"
     SET_OPTIONS = "set-options"
     START_VOLUME = "start-volume"
+    COPY_VOLUME = "copy-volume"
+    FILL_FROM_SNAPSHOT = "fill-from-snapshot"
+    MAKE_FROM_COPIES = "make-from-copies"
     REMOVE_VOLUME = "remove-volume"
     DESTROY_BRICKS = "destroy-bricks"
     GROW_BRICKS = "grow-bricks"
@@ -265,7 +283,55 @@ class RestingGid:
         return f"{self.gid:032x}"
 
 
-Record = Cluster | Host | Device | Volume | Operation | RestingGid
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of one brick, on the brick's own device. ``size`` is that of its file system.
+
+    ``footprint`` is what it takes from the device when nothing of it is shared with its brick any more.
+    """
+
+    id: BrickId
+    set: int
+    index: int
+    host_id: HostId
+    device_id: DeviceId
+    size: int
+    footprint: int
+    role: BrickRole = BrickRole.DATA
+
+
+class SnapshotState(StrEnum):
+    """``TAKING`` and ``DELETING`` are lines of the journal: what is not carried through is undone, or finished."""
+
+    TAKING = "taking"
+    READY = "ready"
+    DELETING = "deleting"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A volume as it was at one moment: a copy of each of its bricks, which outlive it. It keeps its GID."""
+
+    id: SnapshotId
+    name: str  # the CSI name; in a group: the group's and the volume's
+    volume_id: VolumeId
+    volume_name: str
+    cluster_id: ClusterId
+    size: int
+    spec: VolumeSpec
+    gid: Gid
+    copies: tuple[Copy, ...]  # in gluster's order, set by set
+    created: float = 0.0  # by the clock of a host, in seconds since the epoch
+    group_id: str = ""
+    group_name: str = ""
+    state: SnapshotState = SnapshotState.TAKING
+    error: str = ""  # why it waits
+    attempts: int = 0
+    started: float = 0.0  # seconds since the epoch
+    version: int = 0
+
+
+Record = Cluster | Host | Device | Volume | Snapshot | Operation | RestingGid
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +353,7 @@ class BrickIdentity:
     brick: Brick
     schema: int = 1
     term: int = 0  # of the controller that made the brick, where several stand by
+    source: Source | None = None  # of the volume
 
     def owner(self) -> tuple[str, VolumeId, str, BrickId, int, int]:
         """The part that must agree before the brick is destroyed; sizes may have grown since."""

@@ -16,6 +16,7 @@ from csi.core.model import (
     HostId,
     OperationId,
     OperationKind,
+    SnapshotId,
     VolumeId,
 )
 
@@ -41,6 +42,24 @@ def volume_id(csi_name: str) -> VolumeId:
 def brick_id(volume: VolumeId, set_index: int, index: int, generation: int = 0) -> BrickId:
     """``generation`` counts the replacements of this place in the volume."""
     return BrickId(_digest("brick", volume, str(set_index), str(index), str(generation)))
+
+
+def snapshot_id(csi_name: str) -> SnapshotId:
+    return SnapshotId(_digest("snapshot", csi_name))
+
+
+def group_id(csi_name: str) -> str:
+    """Of a group of snapshots."""
+    return _digest("snapshot group", csi_name)
+
+
+def member_id(group: str, volume: VolumeId) -> SnapshotId:
+    """Of the snapshot of one volume in a group."""
+    return SnapshotId(_digest("snapshot of group", group, volume))
+
+
+def copy_id(snapshot: SnapshotId, set_index: int, index: int) -> BrickId:
+    return BrickId(_digest("copy", snapshot, str(set_index), str(index)))
 
 
 def operation_id(kind: OperationKind, volume: VolumeId) -> OperationId:

@@ -45,6 +45,7 @@ _FREQUENT = {
     "NodeGetInfo",
     "NodeGetVolumeStats",
     "ControllerGetVolume",
+    "GroupControllerGetCapabilities",
     "ListVolumes",
     "GetCapacity",
 }

@@ -18,9 +18,12 @@ from csi.core.errors import DriverError, InvalidRequest
 from csi.core.model import Volume
 from csi.driver import wire, zones
 from csi.driver.claims import Claim, claim_of
+from csi.driver.snapshots import CAPABILITIES as OF_SNAPSHOTS
+from csi.driver.snapshots import SnapshotCalls
 from csi.ports import ClaimNotices
 from csi.service.expansion import Expansion
 from csi.service.modification import Modification, ModifyRequest
+from csi.service.snapshots import Snapshots
 from csi.service.volumes import Condition, Volumes
 
 _log = structlog.get_logger(__name__)
@@ -35,18 +38,21 @@ CAPABILITIES = (
     _Rpc.SINGLE_NODE_MULTI_WRITER,
     _Rpc.EXPAND_VOLUME,
     _Rpc.MODIFY_VOLUME,
+    *OF_SNAPSHOTS,
 )
 
 
-class ControllerService(rpc.ControllerServicer):
+class ControllerService(SnapshotCalls, rpc.ControllerServicer):
     def __init__(
         self,
         volumes: Volumes,
         expansion: Expansion,
         modification: Modification,
+        snapshots: Snapshots,
         notices: ClaimNotices | None = None,
     ) -> None:
         self._volumes = volumes
+        self.snapshots = snapshots
         self._notices = notices
         self._expansion = expansion
         self._modification = modification

@@ -28,7 +28,7 @@ class IdentityService(rpc.IdentityServicer):
         self, request: pb.GetPluginCapabilitiesRequest, context: object
     ) -> pb.GetPluginCapabilitiesResponse:
         # The same from every instance of a version, also from one that serves a node only.
-        kinds = [_Service.CONTROLLER_SERVICE]
+        kinds = [_Service.CONTROLLER_SERVICE, _Service.GROUP_CONTROLLER_SERVICE]
         if self._zones:
             kinds.append(_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS)
         growing = pb.PluginCapability.VolumeExpansion(type=pb.PluginCapability.VolumeExpansion.ONLINE)

@@ -39,6 +39,9 @@ class Server:
     def add_controller(self, service: csi_pb2_grpc.ControllerServicer) -> None:
         csi_pb2_grpc.add_ControllerServicer_to_server(service, self._server)
 
+    def add_group_controller(self, service: csi_pb2_grpc.GroupControllerServicer) -> None:
+        csi_pb2_grpc.add_GroupControllerServicer_to_server(service, self._server)
+
     def add_node(self, service: csi_pb2_grpc.NodeServicer) -> None:
         csi_pb2_grpc.add_NodeServicer_to_server(service, self._server)
 

@@ -23,6 +23,9 @@ TABLE: dict[type[errors.DriverError], grpc.StatusCode] = {
     errors.SizeOutOfRange: _Code.OUT_OF_RANGE,
     errors.InUse: _Code.FAILED_PRECONDITION,
     errors.NotStaged: _Code.FAILED_PRECONDITION,
+    errors.CannotCopy: _Code.FAILED_PRECONDITION,
+    errors.NoRoom: _Code.RESOURCE_EXHAUSTED,
+    errors.TooMany: _Code.RESOURCE_EXHAUSTED,
     errors.Unsupported: _Code.UNIMPLEMENTED,
     # the caller has to come back later
     errors.Busy: _Code.ABORTED,

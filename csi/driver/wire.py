@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from csi.api import csi_pb2 as pb
 from csi.core import changes, mountflags, params
 from csi.core.errors import InvalidRequest
-from csi.core.model import Volume
+from csi.core.model import Source, SourceKind, Volume
 from csi.core.mountflags import ClientFlags
 from csi.driver import zones
 from csi.driver.context import VolumeContext
@@ -34,16 +34,13 @@ def create_request(request: pb.CreateVolumeRequest) -> tuple[CreateRequest, tupl
 
     Raises: InvalidRequest.
     """
-    name = _name(request.name)
+    named = name(request.name)
     check_capabilities(request.volume_capabilities)
     at_least, at_most = _size(request.capacity_range)
-    if request.HasField("volume_content_source"):
-        source = request.volume_content_source.WhichOneof("type") or "unset"
-        raise InvalidRequest("volume_content_source", source, "this driver makes empty volumes only; leave it out")
     asked = changes.parse(request.mutable_parameters)
     parsed = params.parse(request.parameters)
     spec = zones.confined(changes.made_with(parsed.spec, asked), request.accessibility_requirements.requisite)
-    return CreateRequest(name, at_least, at_most, spec), parsed.unused
+    return CreateRequest(named, at_least, at_most, spec, source(request)), parsed.unused
 
 
 def expand_request(request: pb.ControllerExpandVolumeRequest) -> ExpandRequest:
@@ -112,6 +109,7 @@ def volume(record: Volume, servers: tuple[str, ...]) -> pb.Volume:
         capacity_bytes=record.size,
         volume_id=record.id,
         volume_context=volume_context(record, servers).to_map(),
+        content_source=content_source(record),
         accessible_topology=zones.topologies(record.spec),
     )
 
@@ -145,13 +143,40 @@ def mutable_disagreement(record: Volume, parameters: Mapping[str, str]) -> str:
     return "mutable_parameters: the volume has others"
 
 
-def _name(name: str) -> str:
-    required("name", name)
-    if len(name.encode()) > _LONGEST_NAME:
-        raise InvalidRequest("name", name, f"up to {_LONGEST_NAME} bytes, this has {len(name.encode())}")
-    if any(unicodedata.category(character) == "Cc" for character in name):
-        raise InvalidRequest("name", name, "characters other than control characters")
-    return name
+def name(text: str) -> str:
+    """Of a volume, a snapshot or a group of them. Raises: InvalidRequest."""
+    required("name", text)
+    if len(text.encode()) > _LONGEST_NAME:
+        raise InvalidRequest("name", text, f"up to {_LONGEST_NAME} bytes, this has {len(text.encode())}")
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise InvalidRequest("name", text, "characters other than control characters")
+    return text
+
+
+def source(request: pb.CreateVolumeRequest) -> Source | None:
+    """What a new volume is to be a copy of. Raises: InvalidRequest."""
+    if not request.HasField("volume_content_source"):
+        return None
+    asked = request.volume_content_source
+    match asked.WhichOneof("type"):
+        case "snapshot":
+            known = required("volume_content_source.snapshot.snapshot_id", asked.snapshot.snapshot_id)
+            return Source(SourceKind.SNAPSHOT, known)
+        case "volume":
+            known = required("volume_content_source.volume.volume_id", asked.volume.volume_id)
+            return Source(SourceKind.VOLUME, known)
+        case None:
+            raise InvalidRequest("volume_content_source", None, "a snapshot or a volume; leave it out for neither")
+
+
+def content_source(record: Volume) -> pb.VolumeContentSource | None:
+    match record.source:
+        case Source(kind=SourceKind.SNAPSHOT, id=known):
+            return pb.VolumeContentSource(snapshot=pb.VolumeContentSource.SnapshotSource(snapshot_id=known))
+        case Source(kind=SourceKind.VOLUME, id=known):
+            return pb.VolumeContentSource(volume=pb.VolumeContentSource.VolumeSource(volume_id=known))
+        case _:
+            return None
 
 
 def _size(asked: pb.CapacityRange) -> tuple[int, int]:

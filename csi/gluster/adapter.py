@@ -27,8 +27,9 @@ from csi.core.errors import (
 from csi.core.model import Brick, Host, Volume
 from csi.gluster import parse, words
 from csi.gluster.asking import Asker
+from csi.gluster.barrier import Barrier
 from csi.gluster.envelope import Answer, Meaning
-from csi.ports import Clock, GlusterVolume, Peer, Pool, Runner
+from csi.ports import Clock, GlusterVolume, Heard, Peer, Pool, Runner
 
 _log = structlog.get_logger(__name__)
 
@@ -69,13 +70,21 @@ class _Looks:
 
 
 class GlusterCli:
-    """One for all clusters."""
+    """One for all clusters. ``heard``: of the hosts, by the same runner; without it they are asked more often."""
 
-    def __init__(self, runner: Runner, clock: Clock, settings: GlusterSettings = GlusterSettings()) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        clock: Clock,
+        settings: GlusterSettings = GlusterSettings(),
+        *,
+        heard: Heard | None = None,
+    ) -> None:
         self._runner = runner
         self._clock = clock
         self._settings = settings
-        self._asker = Asker(runner, clock, settings.sessions, settings.lock_patience)
+        self._asker = Asker(runner, clock, settings.sessions, settings.lock_patience, heard)
+        self._barrier = Barrier(runner, clock, self._asker, settings.query_timeout)
 
     async def close(self) -> None:
         """End the sessions."""
@@ -306,6 +315,15 @@ class GlusterCli:
         answer = await self._change(pool, "volume", "delete", name)
         if answer.meaning is not Meaning.ABSENT:
             answer.done()
+
+    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host]) -> str:
+        return await self._barrier.unfit(pool, volume, hosts)
+
+    async def hold(self, pool: Pool, names: Sequence[str], bound: float) -> None:
+        await self._barrier.hold(pool, names, bound)
+
+    async def unhold(self, pool: Pool, names: Sequence[str]) -> bool:
+        return await self._barrier.unhold(pool, names)
 
     async def _peers_are_up(self, pool: Pool, name: str) -> None:
         peers = await self._asker.peers(pool, self._settings.query_timeout)

@@ -22,7 +22,7 @@ from csi.gluster import parse, words
 from csi.gluster.envelope import Answer, Meaning
 from csi.gluster.reach import FRESH, Reach
 from csi.gluster.session import SessionLostError, Sessions, alone
-from csi.ports import Clock, Peer, Pool, Runner
+from csi.ports import Clock, Heard, Peer, Pool, Runner
 
 _log = structlog.get_logger(__name__)
 
@@ -32,12 +32,14 @@ _FIRST_PAUSE = 0.05  # seconds, at most
 class Asker:
     """``patience`` is how many seconds a volume that others keep locked is waited for."""
 
-    def __init__(self, runner: Runner, clock: Clock, sessions: int, patience: float) -> None:
+    def __init__(
+        self, runner: Runner, clock: Clock, sessions: int, patience: float, heard: Heard | None = None
+    ) -> None:
         self._runner = runner
         self._clock = clock
         self._patience = patience
         self._sessions = Sessions(runner, sessions)
-        self._reach = Reach(runner, clock)
+        self._reach = Reach(runner, clock, heard)
         self._acting: dict[ClusterId, HostId] = {}
 
     async def close(self) -> None:
@@ -79,7 +81,7 @@ class Asker:
         Raises: HostUnreachable, Unavailable (no answer in time), GlusterFailed.
         """
         failure: DriverError = Unavailable("the cluster has no hosts that gluster could be asked on: load a topology")
-        for host in self._in_order(pool):
+        for host in self.in_order(pool):
             try:
                 answer = await self.ask(host, command, timeout)
             except HostUnreachable as error:
@@ -93,7 +95,8 @@ class Asker:
                 return answer
         raise failure
 
-    def _in_order(self, pool: Pool) -> Iterator[Host]:
+    def in_order(self, pool: Pool) -> Iterator[Host]:
+        """The acting host first."""
         acting = self._acting.get(pool.hosts[0].cluster_id) if pool.hosts else None
         if acting is not None:
             yield from (host for host in pool.hosts if host.id == acting)

@@ -78,6 +78,12 @@ def unhealed(document: Element) -> int | None:
     return sum(map(int, counts))
 
 
+def tasks(document: Element) -> list[tuple[str, str]]:
+    """Of ``volume status NAME``: kind and status of each task, as ("Rebalance", "1")."""
+    found = document.iterfind("volStatus/volumes/volume/tasks/task")
+    return [(_text(task, "type"), _text(task, "status")) for task in found]
+
+
 def peers(document: Element) -> tuple[Peer, ...]:
     """Of ``peer status``: the other peers."""
     return tuple(

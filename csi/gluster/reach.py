@@ -8,12 +8,13 @@ keeps its lock, and the peer counts as connected all the while. So before a chan
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 from csi.core.command import Command, Script
 from csi.core.errors import DriverError, Unavailable
 from csi.core.model import Host, HostId
-from csi.ports import Clock, Peer, Pool, Runner
+from csi.ports import Clock, Heard, Peer, Pool, Runner
 
 _KNOCK = Script((Command(("true",)),), timeout=5.0)
 
@@ -25,19 +26,19 @@ NOTICED = 60.0
 
 
 class Reach:
-    """Remembers when each host was heard last, and since when it is silent."""
+    """Remembers since when a host is silent. Who answered anything a moment ago is not knocked at."""
 
-    def __init__(self, runner: Runner, clock: Clock) -> None:
+    def __init__(self, runner: Runner, clock: Clock, heard: Heard | None = None) -> None:
         self._runner = runner
         self._clock = clock
-        self._heard: dict[HostId, float] = {}
+        self._heard = heard
         self._silent_since: dict[HostId, float] = {}
 
     async def check(self, pool: Pool, peers: Callable[[], Awaitable[Sequence[Peer]]], fresh: float = FRESH) -> None:
         """``peers`` asks glusterd. Raises: Unavailable if a host is silent that glusterd takes to be connected."""
         now = self._clock.monotonic()
         heard = self._heard
-        doubtful = [host for host in pool.hosts if host.id not in heard or now - heard[host.id] >= fresh]
+        doubtful = [host for host in pool.hosts if heard is None or now - heard.heard(host.id) >= fresh]
         if not doubtful:
             return
         await asyncio.gather(*map(self._knock, doubtful))
@@ -56,8 +57,9 @@ class Reach:
         try:
             await self._runner.run(host, _KNOCK)
         except DriverError:
-            self._silent_since.setdefault(host.id, self._clock.monotonic())
-            self._heard.pop(host.id, None)
+            answered = self._heard.answered(host.id) if self._heard is not None else -math.inf
+            since = self._silent_since.get(host.id)
+            if since is None or since < answered:  # or it is silent anew
+                self._silent_since[host.id] = self._clock.monotonic()
         else:
             self._silent_since.pop(host.id, None)
-            self._heard[host.id] = self._clock.monotonic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +26,11 @@ Heed = Callable[[Host, Contact], None]
 
 
 class Contacts:
-    def __init__(self) -> None:
+    """Implements ``ports.Heard``."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._answered: dict[HostId, float] = {}
         self._last: dict[HostId, Contact] = {}
         self._heeding: list[Heed] = []
 
@@ -35,7 +41,16 @@ class Contacts:
         """None: nothing was sent to it since this process began."""
         return self._last.get(host)
 
+    def answered(self, host: HostId) -> float:
+        return self._answered.get(host, -math.inf)
+
+    def heard(self, host: HostId) -> float:
+        last = self._last.get(host)
+        return self.answered(host) if last is not None and last.reached else -math.inf
+
     def note(self, host: Host, contact: Contact) -> None:
+        if contact.reached:
+            self._answered[host.id] = self._monotonic()
         last = self._last.get(host.id)
         if last is not None and last.reached is contact.reached:
             return

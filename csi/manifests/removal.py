@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from csi.core.inventory import Inventory
-from csi.core.model import Cluster, Device, Host, Record
+from csi.core.model import Brick, Cluster, Device, Host, Record
 from csi.store.guard import held_bricks
 
 _MOST_SHOWN = 5
@@ -24,7 +24,7 @@ def holding(record: Cluster | Host | Device, inventory: Inventory) -> str:
         case _:
             # Volumes are many, and most devices that are deleted are empty by then.
             held = list(_bricks(record, inventory)) if inventory.used.get(record.id, 0) else []
-            remedy = "delete the claims of these volumes"
+            remedy = "delete the claims of these volumes, and these snapshots"
     if not held:
         return ""
     shown = ", ".join(held[:_MOST_SHOWN]) + (f", and {len(held) - _MOST_SHOWN} more" if len(held) > _MOST_SHOWN else "")
@@ -33,9 +33,11 @@ def holding(record: Cluster | Host | Device, inventory: Inventory) -> str:
 
 
 def _bricks(device: Device, inventory: Inventory) -> Iterator[str]:
-    owners: list[tuple[Record, str]] = [(volume, volume.name) for volume in inventory.volumes.values()]
-    owners += [(plan, f"{plan.volume.name}, which is being made") for plan in inventory.operations.values()]
+    owners: list[tuple[Record, str]] = [(volume, f"volume {volume.name}") for volume in inventory.volumes.values()]
+    owners += [(plan, f"volume {plan.volume.name}, which is being made") for plan in inventory.operations.values()]
+    owners += [(snapshot, f"snapshot {snapshot.name}") for snapshot in inventory.snapshots.values()]
     for record, name in owners:
         for brick in held_bricks(record):
             if brick.device_id == device.id:
-                yield f"brick {brick.path} of volume {name}"
+                what = f"brick {brick.path}" if isinstance(brick, Brick) else f"copy {brick.id}"
+                yield f"{what} of {name}"

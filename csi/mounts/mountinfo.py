@@ -10,6 +10,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
@@ -31,6 +32,7 @@ class MountEntry:
     super_options: tuple[str, ...]  # of the superblock
 
 
+@lru_cache(maxsize=1)  # of the looks that one operation takes, few see a change
 def parse(text: bytes) -> tuple[MountEntry, ...]:
     """Raises: ValueError for a line that the kernel would not write."""
     return tuple(_entry(line) for line in text.splitlines() if line)
@@ -111,5 +113,7 @@ def _entry(line: bytes) -> MountEntry:
 
 def _text(field: bytes) -> str:
     """Space, tab, newline and backslash are written in octal; names need not be UTF-8."""
+    if b"\\" not in field:
+        return field.decode(errors="surrogateescape")
     plain = _ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), field)
     return plain.decode(errors="surrogateescape")

@@ -134,6 +134,7 @@ class Adoption:
             spec=first.spec,
             bricks=tuple(identity.brick for identity in whole),
             gid=first.gid,
+            source=first.source,
         )
 
 

@@ -30,9 +30,11 @@ from csi.core import naming
 from csi.core.inventory import Inventory
 from csi.core.model import (
     Direction,
+    Gid,
     Operation,
     OperationKind,
     RestingGid,
+    SourceKind,
     Step,
     Volume,
     VolumeId,
@@ -40,17 +42,25 @@ from csi.core.model import (
 )
 from csi.ports import Change, Clock, Put, Remove, Store
 
-CREATE_STEPS = (Step.MAKE_BRICKS, Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
+BRICKS_OF: dict[SourceKind | None, tuple[Step, ...]] = {
+    None: (Step.MAKE_BRICKS,),
+    SourceKind.SNAPSHOT: (Step.FILL_FROM_SNAPSHOT, Step.MAKE_FROM_COPIES),
+    SourceKind.VOLUME: (Step.COPY_VOLUME, Step.MAKE_FROM_COPIES),
+}
+CREATE_STEPS = (Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
 DELETE_STEPS = (Step.REMOVE_VOLUME, Step.DESTROY_BRICKS)
 # Kinds that change a volume, of which one is open at a time; and those that wait for what gluster does afterwards.
 CHANGES = (OperationKind.EXPAND, OperationKind.MODIFY)
 WATCHES = (OperationKind.HEAL, OperationKind.REBALANCE)
 
 
-def plan_create(volume: Volume) -> tuple[Step, ...]:
+def plan_create(volume: Volume, *, grows: bool = False) -> tuple[Step, ...]:
     """Options are set in one step of their own, and only when there are some: a ``volume set`` is dear."""
     spec = volume.spec
-    return tuple(step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or spec.options or spec.profile)
+    first = BRICKS_OF[volume.source.kind if volume.source is not None else None]
+    larger = (Step.GROW_BRICKS,) if grows else ()
+    rest = (step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or spec.options or spec.profile)
+    return (*first, *larger, *rest)
 
 
 def plan_expand(before: Volume, wanted: Volume) -> tuple[Step, ...]:
@@ -83,13 +93,14 @@ class Journal:
     def find(self, kind: OperationKind, volume: VolumeId) -> Operation | None:
         return self.inventory.operations.get(naming.operation_id(kind, volume))
 
-    async def begin_create(self, volume: Volume) -> Operation:
+    async def begin_create(self, volume: Volume, *, grows: bool = False) -> Operation:
+        """``grows``: its bricks are larger than what they are copies of."""
         rested = self._rested()
         operation = Operation(
             id=naming.operation_id(OperationKind.CREATE, volume.id),
             kind=OperationKind.CREATE,
             volume=volume,
-            steps=plan_create(volume),
+            steps=plan_create(volume, grows=grows),
             started=self.clock.now(),
             term=self.term(),
         )
@@ -166,12 +177,14 @@ class Journal:
     async def finish_delete(self, operation: Operation) -> None:
         """The data is gone: space at once, the GID after its rest (unless another volume shares it)."""
         volume = self.inventory.volumes[operation.volume.id]
-        changes: list[Change] = [Remove(volume), Remove(operation)]
-        rest = RestingGid(volume.gid, self.clock.now() + self.gid_rest)
-        if self.gid_rest > 0:
-            known = self.inventory.resting.get(rest.id)
-            changes.append(Put(replace(rest, version=known.version if known else 0)))
-        await self.store.commit(changes)
+        await self.store.commit([Remove(volume), Remove(operation), *self.rest(volume.gid)])
+
+    def rest(self, gid: Gid) -> list[Change]:
+        """What a commit needs that removes the record of who held it. Where others hold it too the last one does it."""
+        if self.gid_rest <= 0 or self.inventory.gid_counts.get(gid, 0) > 1:
+            return []
+        rest = RestingGid(gid, self.clock.now() + self.gid_rest)
+        return [Put(rest)]
 
     async def revoke_delete(self, operation: Operation) -> None:
         """Nothing was changed on any host and nothing may be: the volume is visible again."""

@@ -14,7 +14,6 @@ from typing import Any, TypeVar, cast
 import structlog
 
 from csi.core.errors import Busy, DriverError, Unavailable
-from csi.core.model import OperationKind, VolumeId
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -22,27 +21,27 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    kind: OperationKind
+    kind: str
     request: object
     task: asyncio.Task[Any]
 
 
 class Operations:
-    """The registry of running operations, by volume."""
+    """The registry of running operations, by the id of the volume, the snapshot or the group that they are about."""
 
     def __init__(self) -> None:
-        self._running: dict[VolumeId, _Running] = {}
+        self._running: dict[str, _Running] = {}
         self._stopping = False
 
     def __len__(self) -> int:
         return len(self._running)
 
-    def is_running(self, volume: VolumeId) -> bool:
-        return volume in self._running
+    def is_running(self, volume: str, kind: str = "") -> bool:
+        """``kind``: that one only."""
+        running = self._running.get(volume)
+        return running is not None and kind in ("", running.kind)
 
-    async def run(
-        self, volume: VolumeId, kind: OperationKind, request: object, work: Callable[[], Coroutine[Any, Any, T]]
-    ) -> T:
+    async def run(self, volume: str, kind: str, request: object, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Start ``work``, or join it if the same request is being worked on.
 
         Raises: Busy if another operation on the volume runs, Unavailable if the service is stopping (what
@@ -55,7 +54,7 @@ class Operations:
             task = asyncio.create_task(work(), name=f"{kind} {volume}")
             running = self._running[volume] = _Running(kind, request, task)
             task.add_done_callback(lambda done: self._ended(volume, done))
-        elif running.kind is not kind or running.request != request:
+        elif running.kind != kind or running.request != request:
             raise Busy(f"volume {volume} has a {running.kind} operation under way; ask again when it is done")
         else:
             _log.info("joined", operation=running.task.get_name())
@@ -78,7 +77,7 @@ class Operations:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
 
-    def _ended(self, volume: VolumeId, task: asyncio.Task[Any]) -> None:
+    def _ended(self, volume: str, task: asyncio.Task[Any]) -> None:
         del self._running[volume]
         if task.cancelled():
             return

@@ -7,6 +7,7 @@ its bricks do, and with it the pods that use it. Nothing but empty directories i
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -126,12 +127,22 @@ class Publisher:
     async def _stage(self, request: Stage) -> None:
         state = await self._mounter.inspect(request.staging)
         if state is None and request.staging not in self._repairs:
-            await self._mount(request)
-            await self._repairs.remember(_staged(request))
+            await self._mount_and_remember(request)
             return
         if state is not None and not _is_of(state, request.source):
             raise Conflict("mount", request.staging, f"{state.source} ({state.fstype}), not {request.source.volume}")
         await self._revive(request, state)
+
+    async def _mount_and_remember(self, request: Stage) -> None:
+        """Side by side: of a volume that is remembered and was never mounted nothing is ever repaired."""
+        remembering = asyncio.create_task(self._repairs.remember(_staged(request)))
+        try:
+            await self._mount(request)
+        except BaseException:
+            await remembering
+            await self._repairs.forget(request.staging)
+            raise
+        await remembering
 
     async def _mount(self, request: Stage) -> None:
         made = await self._mounter.make_directory(request.staging)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import structlog
 
 from csi.core.errors import Busy, DriverError
-from csi.core.model import Direction, Operation, OperationId, OperationKind
+from csi.core.model import Direction, Operation, OperationKind
 from csi.ports import Clock
 from csi.service.journal import WATCHES, Journal
 from csi.service.operations import Operations
+from csi.service.snapshots import Snapshots
 from csi.service.succession import Succession
 from csi.service.volumes import Volumes
 
@@ -41,6 +42,7 @@ class Recovery:
         self,
         journal: Journal,
         volumes: Volumes,
+        snapshots: Snapshots,
         operations: Operations,
         clock: Clock,
         *,
@@ -52,11 +54,12 @@ class Recovery:
         self._resume = {OperationKind.CREATE: volumes.resume, OperationKind.DELETE: volumes.resume, **others}
         self._succession = succession
         self._journal = journal
+        self._snapshots = snapshots
         self._operations = operations
         self._clock = clock
         self._pace = pace
         self._begun = clock.monotonic()
-        self._due: dict[OperationId, tuple[float, float]] = {}  # when next, and the pause after that
+        self._due: dict[str, tuple[float, float]] = {}  # when next, and the pause after that
 
     async def run(self) -> None:
         """For ever; cancel it to end it."""
@@ -68,10 +71,12 @@ class Recovery:
     async def look(self) -> None:
         """Bring every operation that is due one try further."""
         operations = self._journal.inventory.operations
-        for gone in self._due.keys() - set(operations):
+        snapshots = self._snapshots.unfinished()
+        for gone in self._due.keys() - {*operations, *snapshots}:
             del self._due[gone]
-        due = [operation for operation in operations.values() if self._is_due(operation)]
-        await asyncio.gather(*(self._try(operation) for operation in due))
+        tries = [self._try_operation(operation) for operation in operations.values() if self._is_due(operation)]
+        tries += [self._try_snapshot(key) for key in snapshots if self._is_time(key)]
+        await asyncio.gather(*tries)
 
     def _is_due(self, operation: Operation) -> bool:
         if self._operations.is_running(operation.volume.id) or self._succession.rests(operation):
@@ -80,18 +85,36 @@ class Recovery:
         forward = operation.kind is OperationKind.CREATE and operation.direction is Direction.FORWARD
         if forward and now < self._begun + self._pace.grace:
             return False
-        return now >= self._due.get(operation.id, (now, 0.0))[0]
+        return self._is_time(operation.id)
 
-    async def _try(self, operation: Operation) -> None:
+    def _is_time(self, key: str) -> bool:
+        now = self._clock.monotonic()
+        return now >= self._due.get(key, (now, 0.0))[0]
+
+    async def _try_operation(self, operation: Operation) -> None:
         log = _log.bind(operation=f"{operation.kind} {operation.volume.id}", volume=operation.volume.name)
+
+        async def resume() -> None:
+            try:
+                await self._resume[operation.kind](operation)
+            except Busy:
+                if operation.kind in WATCHES:
+                    self._put_off(operation.id)  # gluster is at it, and to ask it costs more the more it has to do
+                raise
+
+        await self._try(operation.id, log, resume)
+
+    async def _try_snapshot(self, key: str) -> None:
+        await self._try(key, _log.bind(snapshot=key), lambda: self._snapshots.resume(key))
+
+    async def _try(self, key: str, log: structlog.stdlib.BoundLogger, resume: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._resume[operation.kind](operation)
+            await resume()
         except Busy:
-            if operation.kind in WATCHES:
-                self._put_off(operation)  # gluster is at it, and to ask it costs more the more it has to do
+            return
         except Exception as error:
             # Whatever it was, the other operations must get their turn.
-            pause = self._put_off(operation)
+            pause = self._put_off(key)
             log.warning(
                 "operation still open",
                 error=str(error),
@@ -99,11 +122,11 @@ class Recovery:
                 exc_info=None if isinstance(error, DriverError) else error,
             )
         else:
-            self._due.pop(operation.id, None)
+            self._due.pop(key, None)
             log.info("operation recovered")
 
-    def _put_off(self, operation: Operation) -> float:
+    def _put_off(self, key: str) -> float:
         """Seconds until it is looked at again; twice as many each time."""
-        pause = self._due.get(operation.id, (0.0, self._pace.first))[1]
-        self._due[operation.id] = (self._clock.monotonic() + pause, min(pause * 2, self._pace.longest))
+        pause = self._due.get(key, (0.0, self._pace.first))[1]
+        self._due[key] = (self._clock.monotonic() + pause, min(pause * 2, self._pace.longest))
         return pause

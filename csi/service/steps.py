@@ -7,8 +7,8 @@ round trip; hosts go in parallel. Destruction needs evidence: the backends look 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from csi.core.errors import Incoherent
@@ -39,6 +39,7 @@ def identify(volume: Volume, brick: Brick, instance: str, term: int = 0) -> Bric
         gid=volume.gid,
         brick=brick,
         term=term,
+        source=volume.source,
     )
 
 
@@ -53,13 +54,20 @@ async def on_all(calls: Sequence[Coroutine[Any, Any, object]]) -> None:
             raise outcome
 
 
+Deed = Callable[[Volume], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
+    """``further``: what other modules know how to do; ``back``: what is undone of it, besides what there is of it."""
+
     gluster: Gluster
     backends: Mapping[Backend, BrickBackend]
     instance: str
     inventory: Callable[[], Inventory]
     term: Callable[[], int] = lambda: 0
+    further: dict[Step, Deed] = field(default_factory=dict)
+    back: dict[Step, Deed] = field(default_factory=dict)
 
     async def apply(self, operation: Operation) -> None:
         """The whole plan in order."""
@@ -73,6 +81,9 @@ class Steps:
 
     async def undo(self, operation: Operation) -> None:
         """Take back a creation, in reverse. Nobody was told of the volume, so it holds no data."""
+        for step in operation.steps:
+            if (deed := self.back.get(step)) is not None:
+                await deed(operation.volume)
         await self._remove_volume(operation.volume)
         await self._destroy_bricks(operation.volume)
 
@@ -110,6 +121,8 @@ class Steps:
                 await self.gluster.rebalance(self.pool(volume.cluster_id), volume.gluster_name)
             case Step.GROW_BRICKS:
                 await on_all([backend.grow(host, bricks) for host, backend, bricks in self.by_host(volume)])
+            case _:
+                await self.further[step](volume)
 
     async def _set_options(self, volume: Volume) -> None:
         """In one call: the profile's, and over them those of the volume."""
@@ -173,16 +186,25 @@ class Steps:
                 + "; nothing was changed"
             )
 
+    def placed(self, volume: Volume) -> tuple[PlacedBrick, ...]:
+        """The bricks with the records that they stand on, in their order."""
+        inventory, term = self.inventory(), self.term()
+        return tuple(
+            PlacedBrick(
+                identify(volume, brick, self.instance, term),
+                inventory.hosts[brick.host_id],
+                inventory.devices[brick.device_id],
+                volume.spec.root_mode,
+            )
+            for brick in volume.bricks
+        )
+
     async def _destroy_bricks(self, volume: Volume) -> None:
         await on_all([backend.destroy(host, bricks) for host, backend, bricks in self.by_host(volume)])
 
     def by_host(self, volume: Volume) -> list[tuple[Host, BrickBackend, list[PlacedBrick]]]:
         """One entry, and so one round trip, per host and kind of device."""
-        inventory = self.inventory()
         groups: dict[tuple[str, Backend], list[PlacedBrick]] = {}
-        for brick in volume.bricks:
-            host, device = inventory.hosts[brick.host_id], inventory.devices[brick.device_id]
-            identity = identify(volume, brick, self.instance, self.term())
-            placed = PlacedBrick(identity, host, device, volume.spec.root_mode)
-            groups.setdefault((host.id, device.backend), []).append(placed)
+        for placed in self.placed(volume):
+            groups.setdefault((placed.host.id, placed.device.backend), []).append(placed)
         return [(bricks[0].host, self.backends[backend], bricks) for (_, backend), bricks in groups.items()]

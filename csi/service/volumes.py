@@ -20,6 +20,8 @@ from csi.core.model import (
     HostId,
     Operation,
     OperationKind,
+    Source,
+    SourceKind,
     Volume,
     VolumeId,
     VolumeSpec,
@@ -30,6 +32,7 @@ from csi.service.adoption import Adoption
 from csi.service.journal import Journal
 from csi.service.operations import Operations
 from csi.service.placing import Capacity, Placing
+from csi.service.restoring import Restoring
 from csi.service.steps import Steps
 from csi.service.succession import Succession
 
@@ -42,6 +45,7 @@ class CreateRequest:
     required: int
     limit: int
     spec: VolumeSpec
+    source: Source | None = None  # what it begins as a copy of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Volumes:
         *,
         placing: Placing,
         succession: Succession,
+        restoring: Restoring,
     ) -> None:
         self._journal = journal
         self._steps = steps
@@ -75,6 +80,7 @@ class Volumes:
         self._operations = operations
         self._placing = placing
         self._succession = succession
+        self._restoring = restoring
 
     # --- create -------------------------------------------------------------------------------
 
@@ -96,6 +102,9 @@ class Volumes:
                 raise Busy(f"volume {request.name!r} is still being deleted; ask again when that is done")
             return _agreeing(volume, request)
         operation = self._journal.find(OperationKind.CREATE, volume_id)
+        if operation is not None and operation.direction is Direction.FORWARD and _is_clone(operation):
+            # Its copies may be of two moments: what there is of it is of no use.
+            operation = await self._journal.turn_back(operation, "interrupted while its source was copied")
         if operation is not None and operation.direction is Direction.FORWARD:
             _agreeing(operation.volume, request)
             return await self._carry_out(operation)
@@ -124,6 +133,9 @@ class Volumes:
     async def _begin(self, volume_id: VolumeId, request: CreateRequest, silent: frozenset[HostId]) -> Operation:
         """Decide and reserve. Between the look and the commit there is no other await."""
         async with self._placing.lock:
+            if request.source is not None:
+                volume, grows = self._restored(volume_id, request, request.source)
+                return await self._journal.begin_create(volume, grows=grows)
             size = sizes.choose(request.required, request.limit)
             cluster, layout = self._placing.place(size, request.spec, silent)
             volume = Volume(
@@ -137,6 +149,10 @@ class Volumes:
                 gid=gids.next_gid(self._journal.inventory, request.spec),
             )
             return await self._journal.begin_create(volume)
+
+    def _restored(self, volume_id: VolumeId, request: CreateRequest, source: Source) -> tuple[Volume, bool]:
+        size = (request.required, request.limit)
+        return self._restoring.plan(source, volume=volume_id, name=request.name, size=size, spec=request.spec)
 
     async def _carry_out(self, operation: Operation) -> Volume:
         try:
@@ -301,10 +317,17 @@ def _bricks(volume_id: VolumeId, layout: Layout) -> tuple[Brick, ...]:
     return tuple(bricks)
 
 
+def _is_clone(operation: Operation) -> bool:
+    return operation.volume.source is not None and operation.volume.source.kind is SourceKind.VOLUME
+
+
 def _agreeing(volume: Volume, request: CreateRequest) -> Volume:
     """The volume itself. Raises: Conflict naming what differs from the request."""
     # Where the bricks lie is no property of the class: a repetition may come for another node.
     differences = changes.differences(volume.spec, request.spec)
+    if volume.source != request.source:
+        made, asked = (f"{s.kind} {s.id}" if s else "nothing" for s in (volume.source, request.source))
+        differences = [f"it was made of {made}, asked for {asked}", *differences]
     if volume.size < request.required or (request.limit and volume.size > request.limit):
         asked = f"at least {request.required}" + (f" and at most {request.limit}" if request.limit else "")
         differences = [f"it has {volume.size} bytes, asked for {asked}", *differences]

@@ -13,6 +13,8 @@ from csi.core.model import (
     Operation,
     OperationKind,
     Record,
+    Snapshot,
+    SnapshotState,
     Volume,
     VolumeState,
 )
@@ -33,6 +35,8 @@ def told(record: Record, inventory: Inventory, contact: Contact | None = None) -
             return _of_device(record, inventory)
         case Volume():
             return _of_volume(record, inventory)
+        case Snapshot():
+            return _of_snapshot(record)
         case Operation():
             return _of_operation(record)
         case _:
@@ -91,6 +95,14 @@ def _of_volume(volume: Volume, inventory: Inventory) -> Told:
         Condition("Deleting", True, "Waiting" if error else "UnderWay", message),
     )
     return Told("Deleting", message, conditions)
+
+
+def _of_snapshot(snapshot: Snapshot) -> Told:
+    phase = snapshot.state.value.capitalize()
+    if snapshot.state is SnapshotState.READY:
+        return Told(phase, "", (Condition("Ready", True, "Taken", "volumes can be made of it"),), ended=("Deleting",))
+    waits = f"it waits and is tried again: {snapshot.error}" if snapshot.error else ""
+    return Told(phase, waits, (Condition("Ready", False, phase, waits or "it is not to be used"),))
 
 
 _PHASES = {

@@ -14,7 +14,7 @@ import msgspec
 from csi.core import documents
 from csi.core.errors import StateUnusable
 from csi.core.inventory import Inventory
-from csi.core.model import Cluster, Device, Host, Operation, Record, RestingGid, Volume
+from csi.core.model import Cluster, Device, Host, Operation, Record, RestingGid, Snapshot, Volume
 
 FORMAT = "gluster-csi state"
 SCHEMA = 1
@@ -24,6 +24,7 @@ _KINDS: dict[str, type[Record]] = {
     "host": Host,
     "device": Device,
     "volume": Volume,
+    "snapshot": Snapshot,
     "operation": Operation,
     "resting-gid": RestingGid,
 }

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from csi.core import documents
-from csi.core.model import Cluster, Device, Host, Operation, Record, RestingGid, Volume
+from csi.core.model import Cluster, Device, Host, Operation, Record, RestingGid, Snapshot, Volume
 from csi.store.guard import held_bricks
 
 # In this order, referred ones before those that refer to them.
@@ -17,13 +17,18 @@ KINDS: dict[str, type[Record]] = {
     "hosts": Host,
     "devices": Device,
     "volumes": Volume,
+    "snapshots": Snapshot,
     "operations": Operation,
     "resting": RestingGid,
 }
 _TABLES = {kind: table for table, kind in KINDS.items()}
 
 # The tables that say which devices carry a record's bricks.
-_BRICK_TABLES: dict[type[Record], str] = {Volume: "volume_bricks", Operation: "operation_bricks"}
+_BRICK_TABLES: dict[type[Record], str] = {
+    Volume: "volume_bricks",
+    Snapshot: "snapshot_bricks",
+    Operation: "operation_bricks",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ def _put_bricks(record: Record, old: Record | None) -> Iterator[Statement]:
 def _references(record: Record) -> dict[str, str]:
     """The columns that foreign keys look at."""
     match record:
-        case Host(cluster_id=cluster_id) | Volume(cluster_id=cluster_id):
+        case Host(cluster_id=cluster_id) | Volume(cluster_id=cluster_id) | Snapshot(cluster_id=cluster_id):
             return {"cluster_id": cluster_id}
         case Device(host_id=host_id):
             return {"host_id": host_id}

@@ -10,7 +10,18 @@ from dataclasses import dataclass, replace
 
 from csi.core.errors import InUse, StaleState
 from csi.core.inventory import Inventory
-from csi.core.model import Brick, Cluster, Device, Host, Operation, OperationKind, Record, Volume
+from csi.core.model import (
+    Brick,
+    Cluster,
+    Copy,
+    Device,
+    Host,
+    Operation,
+    OperationKind,
+    Record,
+    Snapshot,
+    Volume,
+)
 from csi.ports import Change, Put, Remove
 
 
@@ -24,11 +35,13 @@ class Advance:
     removes: tuple[Record, ...]
 
 
-def held_bricks(record: Record) -> tuple[Brick, ...]:
+def held_bricks(record: Record) -> tuple[Brick, ...] | tuple[Copy, ...]:
     """The bricks that keep their devices from being removed."""
     match record:
         case Volume(bricks=bricks):
             return bricks
+        case Snapshot(copies=copies):
+            return copies
         case Operation(kind=OperationKind.DELETE):
             return ()
         case Operation(volume=volume, before=before):
@@ -87,7 +100,7 @@ def _check_references(record: Record, after: Inventory) -> None:
             raise StaleState(f"{_shown(record)} belongs to cluster {cluster_id}, which is not there")
         case Device(host_id=host_id) if host_id not in after.hosts:
             raise StaleState(f"{_shown(record)} belongs to host {host_id}, which is not there")
-        case Volume(cluster_id=cluster_id) if cluster_id not in after.clusters:
+        case Volume(cluster_id=cluster_id) | Snapshot(cluster_id=cluster_id) if cluster_id not in after.clusters:
             raise StaleState(f"{_shown(record)} belongs to cluster {cluster_id}, which is not there")
         case _:
             for brick in held_bricks(record):
@@ -105,6 +118,8 @@ def _check_unused(record: Record, after: Inventory) -> None:
             raise InUse(f"{_shown(record)} still has hosts: remove them first")
         case Cluster(id=cluster_id) if any(v.cluster_id == cluster_id for v in after.volumes.values()):
             raise InUse(f"{_shown(record)} still has volumes: delete them first")
+        case Cluster(id=cluster_id) if any(s.cluster_id == cluster_id for s in after.snapshots.values()):
+            raise InUse(f"{_shown(record)} still has snapshots: delete them first")
         case _:
             pass
 

@@ -31,22 +31,25 @@ _TABLES = (
     f"CREATE TABLE hosts ({_RECORD}, cluster_id TEXT NOT NULL REFERENCES clusters (id) {_LATER}) STRICT",
     f"CREATE TABLE devices ({_RECORD}, host_id TEXT NOT NULL REFERENCES hosts (id) {_LATER}) STRICT",
     f"CREATE TABLE volumes ({_RECORD}, cluster_id TEXT NOT NULL REFERENCES clusters (id) {_LATER}) STRICT",
+    f"CREATE TABLE snapshots ({_RECORD}, cluster_id TEXT NOT NULL REFERENCES clusters (id) {_LATER}) STRICT",
     f"CREATE TABLE operations ({_RECORD}) STRICT",
     f"CREATE TABLE resting ({_RECORD}) STRICT",
-    # Which devices carry bricks, of volumes and of open plans. Kept in step with the documents in the same
-    # transaction, for the sake of the foreign keys only; nothing is ever read from them.
+    # Which devices carry bricks or copies, of volumes, snapshots and open plans. Kept in step with the documents in
+    # the same transaction, for the sake of the foreign keys only; nothing is ever read from them.
     *(
         f"CREATE TABLE {owner}_bricks ("
         f" owner_id TEXT NOT NULL REFERENCES {owner}s (id) ON DELETE CASCADE {_LATER},"
         f" brick_id TEXT NOT NULL, device_id TEXT NOT NULL REFERENCES devices (id) {_LATER},"
         " PRIMARY KEY (owner_id, brick_id)) STRICT, WITHOUT ROWID"
-        for owner in ("volume", "operation")
+        for owner in ("volume", "snapshot", "operation")
     ),
     # Without these, the removal of a referred record would read whole tables to check its keys.
     "CREATE INDEX hosts_by_cluster ON hosts (cluster_id)",
     "CREATE INDEX devices_by_host ON devices (host_id)",
     "CREATE INDEX volumes_by_cluster ON volumes (cluster_id)",
+    "CREATE INDEX snapshots_by_cluster ON snapshots (cluster_id)",
     "CREATE INDEX volume_bricks_by_device ON volume_bricks (device_id)",
+    "CREATE INDEX snapshot_bricks_by_device ON snapshot_bricks (device_id)",
     "CREATE INDEX operation_bricks_by_device ON operation_bricks (device_id)",
 )
 
@@ -69,4 +72,9 @@ class Schema:
         return documents
 
 
-CURRENT = Schema(version=1)
+def _with_snapshots(documents: Documents) -> Documents:
+    """Version 2 has a table more, which older files have nothing for."""
+    return {**documents, "snapshots": []}
+
+
+CURRENT = Schema(version=2, migrations={1: _with_snapshots})

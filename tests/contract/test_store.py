@@ -20,6 +20,7 @@ from csi.core.model import (
     Brick,
     Cluster,
     ClusterId,
+    Copy,
     Device,
     DeviceId,
     Durability,
@@ -31,6 +32,8 @@ from csi.core.model import (
     Protection,
     Record,
     RestingGid,
+    Snapshot,
+    SnapshotState,
     Step,
     TagRule,
     Volume,
@@ -65,6 +68,15 @@ def volume(name: str, gid: int = 2000) -> Volume:
         for i, device in enumerate(DEVICES)
     )
     return Volume(volume_id, name, f"vol_{volume_id}", CLUSTER.id, 1 << 30, spec, bricks, Gid(gid))
+
+
+def snapshot(name: str, gid: int = 2000, state: SnapshotState = SnapshotState.READY) -> Snapshot:
+    of, known = volume("a", gid=gid), naming.snapshot_id(name)
+    copies = tuple(
+        Copy(naming.copy_id(known, b.set, b.index), b.set, b.index, b.host_id, b.device_id, b.size, 1 << 29)
+        for b in of.bricks
+    )
+    return Snapshot(known, name, of.id, of.name, CLUSTER.id, of.size, of.spec, of.gid, copies, 12.5, state=state)
 
 
 def creation(of: Volume) -> Operation:
@@ -225,6 +237,18 @@ async def test_derived_parts_follow(store: Store) -> None:
     assert inventory == Inventory.of(inventory.records())
 
 
+async def test_a_snapshot_keeps_its_space_its_gid_and_its_device(store: Store) -> None:
+    await put(store, *TOPOLOGY, snapshot("s", gid=2005, state=SnapshotState.TAKING))
+    inventory = store.inventory
+    assert inventory.free(inventory.devices[DEVICES[0].id]) == (1 << 40) - (1 << 29)
+    assert list(inventory.gids) == [2005]
+    with pytest.raises(InUse, match="still carries bricks"):
+        await store.commit([Remove(inventory.devices[DEVICES[0].id])])
+    await store.commit([Remove(*inventory.snapshots.values())])
+    assert store.inventory == Inventory.of(store.inventory.records())
+    assert list(store.inventory.gids) == []
+
+
 # --- references -------------------------------------------------------------------------------
 
 
@@ -332,6 +356,7 @@ async def test_close_waits_for_the_commits_under_way(store: Store, make: Maker) 
 
 async def test_reopened_it_is_equal(store: Store, make: Maker) -> None:
     await put(store, *TOPOLOGY, volume("a"), volume("ü\n\x00'\"; DROP TABLE volumes", gid=2147483647))
+    await put(store, snapshot("s", gid=2003))
     await put(store, creation(volume("b", gid=2001)), RestingGid(Gid(2002), until=1e9 + 0.25))
     await put(store, replace(store.inventory.volumes[volume("a").id], size=1 << 62))
     before = store.inventory
@@ -359,6 +384,7 @@ POOL: tuple[Record, ...] = (
     *TOPOLOGY,
     *(volume(name) for name in NAMES),
     *(creation(volume(name)) for name in NAMES),
+    *(snapshot(name) for name in NAMES),
     RestingGid(Gid(2000), 1.0),
 )
 CHANGES = st.lists(

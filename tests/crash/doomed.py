@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from csi import app
-from csi.bricks.file import FileBackend
+from csi.bricks.filecopies import FileCopies
 from csi.core.command import Result, Script
 from csi.core.inventory import Inventory
 from csi.core.model import Backend, Host
@@ -104,7 +104,7 @@ def main() -> None:
         store=store,
         runner=runner,
         gluster=GlusterCli(runner, outside.clock),
-        backends={Backend.FILE: FileBackend(runner, settings.instance, settings.bricks.fstab)},
+        backends={Backend.FILE: FileCopies(runner, settings.instance, settings.bricks.fstab)},
     )
     asyncio.run(app.run(app.Role.SERVE, settings, doomed))
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csi import app, config
-from csi.bricks.file import FileBackend
+from csi.bricks.filecopies import FileCopies
 from csi.clock import SystemClock
 from csi.core import params, topologyfile
 from csi.core.errors import DriverError
 from csi.core.inventory import Inventory
-from csi.core.model import Backend
+from csi.core.model import Backend, SnapshotState
 from csi.gluster.adapter import GlusterCli
+from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import Crashed, Fault, Kind, World
@@ -81,13 +82,15 @@ class Trial:
         self.core: app.Core | None = None
 
     async def begin_life(self) -> app.Core:
-        runner = SimulatedRunner(self.world)
+        contacts = Contacts()
+        runner = HeardRunner(SimulatedRunner(self.world), contacts)
         outside = app.Outside(
             store=self.state.store(self.directory, self.world),
             runner=runner,
-            gluster=GlusterCli(runner, SystemClock()),
-            backends={Backend.FILE: FileBackend(runner, self.settings.instance)},
+            gluster=GlusterCli(runner, SystemClock(), heard=contacts),
+            backends={Backend.FILE: FileCopies(runner, self.settings.instance)},
             clock=SystemClock(),
+            contacts=contacts,
         )
         self.core = app.wire(outside, self.settings)
         await outside.store.open()
@@ -129,16 +132,18 @@ class Trial:
     def audit(self, expected: dict[str, object]) -> list[str]:
         assert self.core is not None
         problems = difference(expected, traces(self.world))
-        problems += [f"open operation: {o.kind} {o.direction} {o.error}" for o in self._inventory.operations.values()]
+        problems += [f"open operation: {o.kind} {o.direction} {o.error}" for o in self.inventory.operations.values()]
+        snapshots = self.inventory.snapshots.values()
+        problems += [f"snapshot {s.name} {s.state}" for s in snapshots if s.state is not SnapshotState.READY]
         return problems
 
     @property
-    def _inventory(self) -> Inventory:
+    def inventory(self) -> Inventory:
         assert self.core is not None
         return self.core.outside.store.inventory
 
     def has_volume(self) -> bool:
-        return len(self._inventory.volumes) > 0
+        return len(self.inventory.volumes) > 0
 
 
 def trial_directory() -> Path:

@@ -16,7 +16,16 @@ def traces(world: World) -> dict[str, object]:
     found: dict[str, object] = {}
     for machine in {id(m): m for m in world.machines.values()}.values():
         found.update((f"{machine.name}:{what}", value) for what, value in _of_machine(machine))
-    return found
+    return found | dict.fromkeys(held(world), True)
+
+
+def held(world: World) -> list[str]:
+    """What keeps writers waiting: frozen file systems, and volumes behind a barrier."""
+    machines = {id(m): m for m in world.machines.values()}.values()
+    frozen = [f"{m.name}:{p} is frozen" for m in machines for p, mount in m.mounts.items() if mount.filesystem.frozen]
+    told = [world.glusterd.answer(m, ["volume", "info"]) for m in machines] if world.glusterd is not None else []
+    behind = any("<name>features.barrier</name>\n            <value>enable<" in document for document in told)
+    return frozen + (["a barrier is on"] if behind else [])
 
 
 def difference(expected: dict[str, object], found: dict[str, object]) -> list[str]:
@@ -37,6 +46,8 @@ def _of_machine(machine: Machine) -> Iterator[tuple[str, object]]:
         yield f"fstab {line}", True
     for number, process in enumerate(sorted((p.name, p.cwd) for p in machine.processes.values())):
         yield f"process {number}", process
+    for name in machine.watches:
+        yield f"watch {name}", True
     for disk, filesystem in machine.disks.items():
         yield f"space {disk}", filesystem.used
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 
 def refused(number: int, path: str) -> OSError:
@@ -28,6 +29,9 @@ class File:
     xattrs: dict[str, bytes] = field(default_factory=dict)
     immutable: bool = False
     image: FileSystem | None = None
+    # As a directory has them, so that a walk need not ask what it stands on.
+    children: ClassVar[dict[str, File | Directory]] = {}
+    mount: ClassVar[Mount | None] = None
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +64,7 @@ class FileSystem:
     below: FileSystem | None = None
     can_be_immutable: bool = True
     uuid: str = ""
+    frozen: bool = False
 
     def take(self, amount: int, path: str) -> None:
         """Raises: OSError (ENOSPC)."""

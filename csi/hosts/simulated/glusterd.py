@@ -48,6 +48,7 @@ class SimulatedGlusterd:
             "volume set": self._set,
             "volume start": self._start,
             "volume status": self._status,
+            "volume barrier": self._barrier,
             "volume stop": self._stop,
             "volume delete": self._delete,
             "volume add-brick": self._add_bricks,
@@ -367,6 +368,13 @@ class SimulatedGlusterd:
             heals = [(("localhost" if m is machine else m.addresses[-1]), uuid_of(m), 90) for m in present]
             nodes += [("Self-heal Daemon", where, peer, pid) for where, peer, pid in heals]
         return answers.status(volume, nodes)
+
+    def _barrier(self, machine: Machine, words: list[str]) -> str:
+        volume = self._volume(machine, words[0])
+        if volume.options.get("features.barrier", "disable") == words[1]:
+            raise RefusedError("Failed to reconfigure barrier.")
+        volume.options["features.barrier"] = words[1]
+        return answers.document(0, 0)
 
     def _stop(self, machine: Machine, words: list[str]) -> str:
         volume = self._volume(machine, words[0])

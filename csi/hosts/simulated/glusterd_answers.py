@@ -42,7 +42,7 @@ class SimulatedVolume:
     was_started: bool = False
     options: dict[str, str] = field(default_factory=dict)
     snapshots: int = 0
-    unhealed: int = 0
+    unhealed: int = 0  # files, on each brick
     rebalance: str = ""  # "in progress" or "completed"
     pids: dict[tuple[str, str], int] = field(default_factory=dict)
 

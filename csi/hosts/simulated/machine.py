@@ -44,6 +44,7 @@ class Machine:
         self.processes: dict[int, Process] = {}
         self.when_booted: list[Callable[[Machine], None]] = []
         self.terms: dict[str, tuple[int, str]] = {}  # by instance: the highest term met, and who has it
+        self.watches: dict[str, Callable[[], None]] = {}  # what happens by itself when time passes (copyverbs.py)
         self._next_pid = 100
         self._next_mount = 30
         self.lvm = VolumeManager(self.blocks, self.is_mounted)
@@ -62,13 +63,11 @@ class Machine:
         node: Node = self.root.root
         filesystem = self.root
         for part in _parts(path):
-            if not isinstance(node, Directory):
-                return None, filesystem
             child = node.children.get(part)
             if child is None:
                 return None, filesystem
             node = child
-            while isinstance(node, Directory) and node.mount is not None:
+            while node.mount is not None:
                 filesystem = node.mount.filesystem
                 node = filesystem.root
         return node, filesystem
@@ -277,10 +276,18 @@ class Machine:
         """False if there is no such process."""
         return self.processes.pop(pid, None) is not None
 
+    def pass_time(self) -> None:
+        """Enough time for every watch to go off."""
+        while self.watches:
+            self.watches.pop(next(iter(self.watches)))()
+
     def shut_down(self) -> None:
         """The power is cut: processes, mounts and loop devices are gone, disks keep what they hold."""
         self.up = False
         self.processes.clear()
+        self.watches.clear()
+        for mounted in self.mounts.values():
+            mounted.filesystem.frozen = False
         for mount in reversed(list(self.mounts.values())):
             self._drop(mount)
         self.lvm.lose_power()

@@ -17,15 +17,16 @@ from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, CommandTimeout, HostUnreachable, Superseded
 from csi.core.model import Host
 from csi.hosts.mandate import Mandate, Mandated, nobody
-from csi.hosts.simulated import glusterd_answers, programs
+from csi.hosts.simulated import barriers, glusterd_answers, programs
 from csi.hosts.simulated.block_programs import BLOCK_PROGRAMS
 from csi.hosts.simulated.brickverbs import VERBS
+from csi.hosts.simulated.copyverbs import COPY_VERBS
 from csi.hosts.simulated.lvm_programs import LVM_PROGRAMS
 from csi.hosts.simulated.machine import Machine
 from csi.hosts.simulated.programs import PROGRAMS, failed
 from csi.hosts.simulated.world import Fault, Kind, World
 
-_PROGRAMS = {**PROGRAMS, **VERBS, **BLOCK_PROGRAMS, **LVM_PROGRAMS}
+_PROGRAMS = {**PROGRAMS, **VERBS, **COPY_VERBS, **BLOCK_PROGRAMS, **LVM_PROGRAMS}
 _SKIPPED = Result(0, skipped=True)
 _WELCOME = "Welcome to gluster prompt, type 'help' to see the available commands.\n"
 
@@ -71,7 +72,8 @@ class _Connection:
 
     def checkpoint(self, when: str, what: str) -> None:
         self.check()
-        self.world.checkpoint(f"{self.machine.name}: {when} {what}")
+        if self.world.recording:
+            self.world.checkpoint(f"{self.machine.name}: {when} {what}")
 
     def drop(self) -> HostUnreachable:
         self.broken = "the connection was lost"
@@ -165,6 +167,8 @@ class SimulatedRunner:
                 return Result(0)
             case "gluster":
                 return self._gluster(machine, [word for word in argv[1:] if not word.startswith("--")])
+            case "csi_barrier_on" | "csi_barrier_off":
+                return barriers.run(self._world, machine, argv)
             case "csi_end_bricks":
                 if self._world.glusterd is not None:
                     self._world.glusterd.end_bricks(machine, argv[1])

@@ -93,9 +93,16 @@ class Latency:
 
 
 class World:
-    """The hosts and what can happen to them."""
+    """The hosts and what can happen to them. Not ``recording``: checkpoints are passed without a note."""
 
-    def __init__(self, latency: Latency = Latency(), sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        latency: Latency = Latency(),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        recording: bool = True,
+    ) -> None:
+        self.recording = recording
         self.machines: dict[str, Machine] = {}
         self.glusterd: Glusterd | None = None
         self.latency = latency

@@ -16,7 +16,7 @@ from csi.store.kube.kinds import GROUP, KINDS, VERSION, Kind
 from csi.store.kube.resources import Document, spelled
 
 # Ids are digests (``core/naming.py``); the pattern keeps a slip of the hand out.
-_IDS = {"ClusterId", "HostId", "DeviceId", "VolumeId", "BrickId", "OperationId"}
+_IDS = {"ClusterId", "HostId", "DeviceId", "VolumeId", "BrickId", "OperationId", "SnapshotId"}
 _ID: Document = {"type": "string", "pattern": "^[0-9a-f]{32}$", "maxLength": 32}
 
 # The rules in CEL need bounds, or the API server holds them to be too dear. The first is ``placement.max_bricks``'s.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from csi.core.model import Cluster, Device, Host, Operation, Record, RestingGid, Volume
+from csi.core.model import Cluster, Device, Host, Operation, Record, RestingGid, Snapshot, Volume
 
 GROUP = "csi.gluster.org"
 VERSION = "v1alpha1"
@@ -244,8 +244,34 @@ KINDS: tuple[Kind, ...] = (
         texts={
             "name": "The name that CSI asked for: pvc-UID.",
             "size": "Bytes.",
-            "gid": "The group that owns the volume; of no other volume.",
+            "gid": "The group that owns the volume; of no other one, but for copies of it.",
             "state": "A volume that is being deleted is hidden from callers at once.",
+        },
+    ),
+    Kind(
+        Snapshot,
+        "snapshots",
+        "GlusterSnapshot",
+        "glustersnapshots",
+        "gsnapshot",
+        (
+            Column("Name", ".spec.name"),
+            Column("Volume", ".spec.volumeName"),
+            Column("State", ".spec.state"),
+            Column("Bytes", ".spec.size", "integer"),
+            Column("Group", ".spec.groupName", wide=True),
+            Column("Cluster", ".spec.clusterId", wide=True),
+            _MESSAGE,
+            _AGE,
+        ),
+        rules=(*_fixed("name", "volumeId", "clusterId", "gid", "size"),),
+        texts={
+            "name": "The name that CSI asked for: snapshot-UID; of a member of a group: the group's and the volume's.",
+            "size": "Bytes of the volume.",
+            "gid": "The group that owns the files.",
+            "created": "The moment that it shows, by the clock of a host, in seconds since the epoch.",
+            "state": "What is being taken or deleted is not shown to callers.",
+            "error": "Why it waits.",
         },
     ),
     Kind(

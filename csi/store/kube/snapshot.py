@@ -15,7 +15,8 @@ import structlog
 
 from csi.core.errors import StateUnusable
 from csi.core.inventory import Inventory
-from csi.core.model import Brick, Device, Host, Record, Volume
+from csi.core.model import Brick, Copy, Device, Host, Record, Volume
+from csi.core.model import Snapshot as SnapshotRecord
 from csi.kubernetes.api import Answer, Api, ApiUnreachable
 from csi.store.guard import held_bricks
 from csi.store.kube import resources
@@ -132,12 +133,14 @@ def check(inventory: Inventory) -> None:
 
 def _missing(record: Record, inventory: Inventory) -> str | None:
     match record:
-        case Host(cluster_id=cluster) | Volume(cluster_id=cluster) if cluster not in inventory.clusters:
+        case Host(cluster_id=cluster) | Volume(cluster_id=cluster) | SnapshotRecord(cluster_id=cluster) if (
+            cluster not in inventory.clusters
+        ):
             return f"cluster {cluster}"
         case Device(host_id=host) if host not in inventory.hosts:
             return f"host {host}"
         case _:
-            lost: list[Brick] = [b for b in held_bricks(record) if b.device_id not in inventory.devices]
+            lost: list[Brick | Copy] = [b for b in held_bricks(record) if b.device_id not in inventory.devices]
             return f"device {lost[0].device_id}" if lost else None
 
 

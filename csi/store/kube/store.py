@@ -33,6 +33,7 @@ from csi.kubernetes.api import Api
 from csi.ports import Change, Put
 from csi.store import guard
 from csi.store.kube import resources, snapshot
+from csi.store.kube.clearing import Clearing, parted
 from csi.store.kube.kinds import BY_RECORD, KINDS, Kind, kind_of, shown
 from csi.store.kube.names import Key, Names, Request
 from csi.store.kube.watching import Seen, Watch
@@ -63,6 +64,7 @@ class KubeStore:
     def __init__(self, api: Api, patience: float = 20.0, permit: Callable[[], None] = _always) -> None:
         self._api = api
         self._patience = patience
+        self._permit = permit
         self._writer = Writer(api, permit)
         self._turn = asyncio.Lock()
         self._inventory: Inventory | None = None
@@ -76,6 +78,7 @@ class KubeStore:
         self._running: set[asyncio.Task[Inventory]] = set()
         self._watching: list[asyncio.Task[None]] = []
         self._mending: set[asyncio.Task[None]] = set()
+        self._clearing = Clearing(self._clear, self._lose)
 
     async def open(self) -> None:
         if self._is_open:
@@ -119,6 +122,7 @@ class KubeStore:
             _, late = await asyncio.wait(set(self._running), timeout=self._patience)
             for commit in late:
                 commit.cancel()
+        await self._clearing.close(self._patience)
         others = [*self._watching, *self._mending]
         self._watching = []
         for task in others:
@@ -174,32 +178,51 @@ class KubeStore:
         if self._doubt:
             raise StateUnusable(f"state in custom resources: {self._doubt}: restart the service, which reads it again")
         step = guard.advance(self.inventory, changes)
-        for written, write in enumerate(in_order(step)):
-            key = (type(write.record), write.record.id)
-            target = self._target(key, write)
-            try:
-                revision = await self._writer.carry_out(write, target)
-            except Foreign as foreign:
-                if written:
-                    self._doubt = f"{foreign} in the middle of a change"
-                    raise StateUnusable(f"state in custom resources: {self._doubt}") from foreign
-                await self._absorb(kind_of(foreign.record), target.name, foreign.found)
-                raise StaleState(f"{foreign} since it was read") from foreign
-            except BaseException as error:
-                if written or self._writer.in_doubt:
-                    self._doubt = f"a change was cut off ({type(error).__name__}: {error})"
-                raise
-            if write.verb is Verb.REMOVE:
-                del self._revisions[key]
-                self._removed[key] = revision
-            else:
-                self._revisions[key] = revision
-                self._removed.pop(key, None)
-                self._names.learn(key, target.name)
+        writes, clearing = parted(in_order(step))
+        written = 0
+        try:
+            for write in writes:
+                await self._clearing.settled(write.key)
+                await self._carry_out(self._writer, write)
+                written += 1
+            # Another controller takes up what is there after the end of our lease: it has not ended.
+            if clearing is not None:
+                self._permit()
+        except Foreign as foreign:
+            if written:
+                self._doubt = f"{foreign} in the middle of a change"
+                raise StateUnusable(f"state in custom resources: {self._doubt}") from foreign
+            await self._absorb(kind_of(foreign.record), self._target(writes[0]).name, foreign.found)
+            raise StaleState(f"{foreign} since it was read") from foreign
+        except BaseException as error:
+            if written or self._writer.in_doubt:
+                self._doubt = f"a change was cut off ({type(error).__name__}: {error})"
+            raise
+        if clearing is not None:
+            self._clearing.begin(clearing)
         self._moved(step.after, step.puts, step.removes)
         return step.after
 
-    def _target(self, key: Key, write: Write) -> Target:
+    async def _carry_out(self, writer: Writer, write: Write) -> None:
+        key, target = write.key, self._target(write)
+        revision = await writer.carry_out(write, target)
+        if write.verb is Verb.REMOVE:
+            del self._revisions[key]
+            self._removed[key] = revision
+        else:
+            self._revisions[key] = revision
+            self._removed.pop(key, None)
+            self._names.learn(key, target.name)
+
+    async def _clear(self, write: Write) -> None:
+        await self._carry_out(Writer(self._api, self._permit), write)
+
+    def _lose(self, why: str) -> None:
+        self._doubt = why
+        _log.error("state is not whole any more", error=why)
+
+    def _target(self, write: Write) -> Target:
+        key = write.key
         if write.verb is Verb.CREATE:
             request = self._names.request(key)
             return Target(request.name, request.revision, request) if request is not None else Target(key[1])
@@ -243,6 +266,7 @@ class KubeStore:
         key = self._names.key(kind.record, name)
         if key is None or self._is_old(key, seen.resource.revision):
             return  # most events are the echo of our own writes, and never wait
+        await self._clearing.settled(key)
         async with self._turn:
             key = self._names.key(kind.record, name)  # it may have become a record meanwhile
             if key is None:
@@ -255,6 +279,7 @@ class KubeStore:
     async def _resync(self, kind: Kind, revision: int, found: list[resources.Resource]) -> None:
         """After a gap in the watch: ``found`` is all there was at ``revision``."""
         async with self._turn:
+            await self._clearing.all_settled()
             for resource in found:
                 key = self._names.key(kind.record, resource.metadata.name)
                 if key is not None and not self._is_old(key, resource.revision):

@@ -3,8 +3,8 @@
 The API server knows no transaction over several resources, so a commit of n changes is n writes, one after the other,
 and the process may end between any two of them. Puts go before removals:
 
-    put      RestingGid, Cluster, Host, Device, Operation that creates, Volume, Operation that deletes
-    remove   Volume, Operation, RestingGid, Device, Host, Cluster
+    put      RestingGid, Cluster, Host, Device, Operation that creates, Volume, Snapshot, Operation that deletes
+    remove   Volume, Snapshot, Operation, RestingGid, Device, Host, Cluster
 
 So what is referred to is there before and after what refers to it, a GID never comes free in between, and each commit
 of ``service/journal.py`` that was cut in two leaves a pair of records that no whole commit leaves:
@@ -21,11 +21,13 @@ of ``service/journal.py`` that was cut in two leaves a pair of records that no w
     begin_delete of a volume that is being changed: as above, and Volume READY again has the bricks of the change,
                              which goes on; or Volume DELETING with its deletion and the change  remove the change
     turn_back, note, adopt, finish_undo                            one write each
+    group of snapshots           put Snapshots, each its own line  some TAKING, some not          all of it is undone
+    end of a snapshot            put RestingGid; remove Snapshot   RestingGid, Snapshot           nothing: it is redone
 
-Nothing is touched on a host before begin_delete has returned, and nobody is told of a volume before finish_create has
-removed the Operation. That removal is where two controllers that each believe to lead would meet, since turning the
-Operation back is a write to the same resource: one of them is refused. If the other one won, there is a Volume beside
-a creation that goes BACK, of which nobody was told: the Volume is removed, and the undoing goes on.
+Nothing is touched on a host before begin_delete has returned. Of a volume somebody is told when finish_create has put
+the Volume and our lease holds still: who leads after us begins when it has ended, so it finds the Volume, and the
+Operation is done. Its removal follows (``clearing.py``). If a Volume was put late, by one that leads no more, it stands
+beside a creation that goes BACK, and nobody was told of it: the Volume is removed, and the undoing goes on.
 """
 
 from __future__ import annotations
@@ -45,14 +47,15 @@ from csi.core.model import (
     OperationKind,
     Record,
     RestingGid,
+    Snapshot,
     Volume,
     VolumeState,
 )
 from csi.ports import Change, Put, Remove
 from csi.store.guard import Advance
 
-_PUTS: tuple[type[Record], ...] = (RestingGid, Cluster, Host, Device, Operation, Volume)
-_REMOVALS: tuple[type[Record], ...] = (Volume, Operation, RestingGid, Device, Host, Cluster)
+_PUTS: tuple[type[Record], ...] = (RestingGid, Cluster, Host, Device, Operation, Volume, Snapshot)
+_REMOVALS: tuple[type[Record], ...] = (Volume, Snapshot, Operation, RestingGid, Device, Host, Cluster)
 
 
 class Verb(Enum):
@@ -68,6 +71,10 @@ class Write:
     verb: Verb
     record: Record
     before: Record | None = None
+
+    @property
+    def key(self) -> tuple[type[Record], str]:
+        return type(self.record), self.record.id
 
 
 def in_order(step: Advance) -> tuple[Write, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -15,13 +15,26 @@ from csi.api import csi_pb2 as pb
 from csi.api import csi_pb2_grpc as rpc
 from csi.core import naming
 from csi.core.errors import DriverError, InvalidToken, NotFound
-from csi.core.model import Brick, BrickId, ClusterId, DeviceId, Gid, HostId, Volume, VolumeId, VolumeSpec
+from csi.core.model import (
+    Brick,
+    BrickId,
+    ClusterId,
+    DeviceId,
+    Gid,
+    HostId,
+    Snapshot,
+    Volume,
+    VolumeId,
+    VolumeSpec,
+)
 from csi.driver.controller import ControllerService
+from csi.driver.groupcontroller import GroupControllerService
 from csi.driver.identity import IdentityService
 from csi.driver.server import Server
 from csi.service.expansion import ExpandRequest, Expansion
 from csi.service.modification import Modification, ModifyRequest
 from csi.service.placing import Capacity
+from csi.service.snapshots import Group, SnapshotPage, Snapshots
 from csi.service.volumes import Condition, CreateRequest, Page, Volumes
 
 GIB = 1 << 30
@@ -106,6 +119,57 @@ class FakeVolumes:
 
 
 @dataclass
+class FakeSnapshots:
+    """Keeps what it is given. ``failure`` is raised by the next call."""
+
+    taken: dict[str, Snapshot] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
+    asked: list[tuple[str, int, str, str]] = field(default_factory=list)
+    groups: dict[str, Group] = field(default_factory=dict)
+    failure: BaseException | None = None
+
+    async def create(self, name: str, volume_id: str) -> Snapshot:
+        if self.failure is not None:
+            raise self.failure
+        known = naming.snapshot_id(name)
+        self.taken[known] = snapshot_record(name, volume_id)
+        return self.taken[known]
+
+    async def delete(self, snapshot_id: str) -> None:
+        self.deleted.append(snapshot_id)
+
+    def get(self, snapshot_id: str) -> Snapshot:
+        if snapshot_id not in self.taken:
+            raise NotFound("snapshot", snapshot_id)
+        return self.taken[snapshot_id]
+
+    def list(self, token: str, limit: int, *, volume_id: str = "", snapshot_id: str = "") -> SnapshotPage:
+        self.asked.append((token, limit, volume_id, snapshot_id))
+        return SnapshotPage(tuple(self.taken.values()), "more")
+
+    async def create_group(self, name: str, volume_ids: Sequence[str]) -> Group:
+        known = naming.group_id(name)
+        members = (replace(snapshot_record(f"{name} {v}", v), group_id=known) for v in volume_ids)
+        self.groups[known] = Group(known, name, tuple(members))
+        return self.groups[known]
+
+    async def delete_group(self, group_id: str, snapshot_ids: Sequence[str]) -> None:
+        self.deleted += [group_id, *snapshot_ids]
+
+    def get_group(self, group_id: str, snapshot_ids: Sequence[str]) -> Group:
+        if group_id not in self.groups:
+            raise NotFound("snapshot group", group_id)
+        return self.groups[group_id]
+
+
+def snapshot_record(name: str, volume_id: str) -> Snapshot:
+    of = record("pvc-1")
+    return Snapshot(
+        naming.snapshot_id(name), name, VolumeId(volume_id), of.name, of.cluster_id, GIB, of.spec, of.gid, (), 12.25
+    )
+
+
+@dataclass
 class FakeExpansion:
     """Makes the volumes larger that it finds."""
 
@@ -138,6 +202,7 @@ class Edge:
     path: Path
     server: Server
     volumes: FakeVolumes
+    snapshots: FakeSnapshots
     expansion: FakeExpansion
     modification: FakeModification
     identity_service: IdentityService
@@ -148,25 +213,34 @@ class Edge:
         return rpc.IdentityStub(self.channel)
 
     @property
+    def groups(self) -> rpc.GroupControllerAsyncStub:
+        return rpc.GroupControllerStub(self.channel)
+
+    @property
     def controller(self) -> rpc.ControllerAsyncStub:
         return rpc.ControllerStub(self.channel)
 
 
 @pytest.fixture
 async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
-    volumes = FakeVolumes()
+    volumes, snapshots = FakeVolumes(), FakeSnapshots()
     path = tmp_path / "csi.sock"
     server = Server(f"unix://{path}")
     identity = IdentityService("csi.gluster.org", "1.2.3")
     server.add_identity(identity)
     expansion = FakeExpansion(volumes)
     modification = FakeModification(volumes)
-    server.add_controller(
-        ControllerService(cast(Volumes, volumes), cast(Expansion, expansion), cast(Modification, modification))
+    controller = ControllerService(
+        cast(Volumes, volumes),
+        cast(Expansion, expansion),
+        cast(Modification, modification),
+        cast(Snapshots, snapshots),
     )
+    server.add_controller(controller)
+    server.add_group_controller(GroupControllerService(cast(Snapshots, snapshots)))
     await server.start()
     async with grpc.aio.insecure_channel(f"unix://{path}") as channel:
-        yield Edge(path, server, volumes, expansion, modification, identity, channel)
+        yield Edge(path, server, volumes, snapshots, expansion, modification, identity, channel)
     await server.stop(0)
 
 

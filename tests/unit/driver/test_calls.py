@@ -103,7 +103,8 @@ async def test_an_unforeseen_error_is_in_the_log_only(edge: Edge, log: Events) -
 
 
 async def test_a_method_that_we_do_not_have(edge: Edge) -> None:
-    code, message = await refusal(edge.controller.CreateSnapshot(pb.CreateSnapshotRequest(name="s")))
+    request = pb.ControllerPublishVolumeRequest(volume_id="v")
+    code, message = await refusal(edge.controller.ControllerPublishVolume(request))
     assert (code, message) == (grpc.StatusCode.UNIMPLEMENTED, "this driver does not have this method")
     code, _ = await refusal(rpc.NodeStub(edge.channel).NodeGetInfo(pb.NodeGetInfoRequest()))
     assert code is grpc.StatusCode.UNIMPLEMENTED

@@ -15,6 +15,7 @@ from csi.driver.controller import ControllerService
 from csi.driver.zones import KEY
 from csi.service.expansion import ExpandRequest, Expansion
 from csi.service.modification import Modification, ModifyRequest
+from csi.service.snapshots import Snapshots
 from csi.service.volumes import Volumes
 from tests.unit.driver.conftest import GIB, Edge, FakeVolumes, block, capability
 
@@ -55,6 +56,10 @@ async def test_capabilities(edge: Edge) -> None:
         "EXPAND_VOLUME",
         "MODIFY_VOLUME",
         "SINGLE_NODE_MULTI_WRITER",
+        "CREATE_DELETE_SNAPSHOT",
+        "LIST_SNAPSHOTS",
+        "GET_SNAPSHOT",
+        "CLONE_VOLUME",
     }
 
 
@@ -110,7 +115,8 @@ async def test_the_owner_of_a_claim_is_told_of_parameters_without_effect() -> No
     uid = "0f8ae0c2-9a1c-4a9e-8d5b-0d2f2f3c1a11"
     of_claim = {"csi.storage.k8s.io/pvc/name": "data", "csi.storage.k8s.io/pvc/namespace": "shop"}
     controller = ControllerService(
-        cast(Volumes, FakeVolumes()), cast(Expansion, None), cast(Modification, None), Notices()
+        *(cast(Volumes, FakeVolumes()), cast(Expansion, None), cast(Modification, None), cast(Snapshots, None)),
+        Notices(),
     )
     for name, parameters in (
         (f"pvc-{uid}", {"resturl": "http://heketi:8080", "secretName": "s", **of_claim}),
@@ -151,13 +157,10 @@ async def test_create_without_a_size_leaves_it_to_the_service(edge: Edge) -> Non
         ({"parameters": {"noSuchParameter": "x"}}, ["noSuchParameter", "volumeType"]),
         ({"parameters": {"gidMin": "x"}}, ["gidMin", "x"]),
         ({"mutable_parameters": {"speed": "11"}}, ["mutable_parameters", "speed"]),
+        ({"volume_content_source": pb.VolumeContentSource()}, ["volume_content_source", "a snapshot or a volume"]),
         (
-            {
-                "volume_content_source": pb.VolumeContentSource(
-                    volume=pb.VolumeContentSource.VolumeSource(volume_id="v")
-                )
-            },
-            ["volume_content_source", "volume"],
+            {"volume_content_source": pb.VolumeContentSource(volume=pb.VolumeContentSource.VolumeSource())},
+            ["volume_content_source.volume.volume_id", "required"],
         ),
     ],
 )

@@ -17,7 +17,8 @@ async def test_who_it_is(edge: Edge) -> None:
 
 async def test_what_it_serves(edge: Edge) -> None:
     reply = await edge.identity.GetPluginCapabilities(pb.GetPluginCapabilitiesRequest())
-    assert services(reply) == [pb.PluginCapability.Service.CONTROLLER_SERVICE]
+    kinds = pb.PluginCapability.Service
+    assert services(reply) == [kinds.CONTROLLER_SERVICE, kinds.GROUP_CONTROLLER_SERVICE]
     growing = [each.volume_expansion.type for each in reply.capabilities if each.HasField("volume_expansion")]
     assert growing == [pb.PluginCapability.VolumeExpansion.ONLINE]
 
@@ -30,7 +31,11 @@ async def test_zones_are_announced_where_they_are_wanted() -> None:
     service = IdentityService("csi.gluster.org", "1.2.3", zones=True)
     reply = await service.GetPluginCapabilities(pb.GetPluginCapabilitiesRequest(), object())
     kinds = pb.PluginCapability.Service
-    assert services(reply) == [kinds.CONTROLLER_SERVICE, kinds.VOLUME_ACCESSIBILITY_CONSTRAINTS]
+    assert services(reply) == [
+        kinds.CONTROLLER_SERVICE,
+        kinds.GROUP_CONTROLLER_SERVICE,
+        kinds.VOLUME_ACCESSIBILITY_CONSTRAINTS,
+    ]
 
 
 async def test_whether_it_is_ready(edge: Edge) -> None:

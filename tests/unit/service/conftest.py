@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
 
 from csi import app, config
-from csi.bricks.file import FileBackend
+from csi.bricks.filecopies import FileCopies
 from csi.clock import SystemClock
 from csi.core import params, topologyfile
-from csi.core.model import Backend, Volume
+from csi.core.model import Backend, Source, Volume
 from csi.gluster.adapter import GlusterCli
+from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import World
@@ -37,12 +39,20 @@ class Pool:
     async def load(self) -> list[Progress]:
         return [progress async for progress in self.core.topology.load(topology(self.world))]
 
+    async def copy(
+        self, source: Source, name: str = "copy", size: int = 0, limit: int = 0, **parameters: str
+    ) -> Volume:
+        """A volume that begins as a copy."""
+        spec = params.parse(parameters).spec
+        return await self.core.volumes.create(CreateRequest(name, size, limit, spec, source))
+
     async def create(self, name: str = "pvc", size: int = GIB, **parameters: str) -> Volume:
         return await self.core.volumes.create(CreateRequest(name, size, 0, params.parse(parameters).spec))
 
     def left(self) -> list[str]:
         """What is on the hosts beyond their claimed devices, and open operations."""
         open_ = [f"{o.kind} {o.direction}: {o.error}" for o in self.core.outside.store.inventory.operations.values()]
+        open_ += [f"snapshot {s.name} {s.state}" for s in self.core.outside.store.inventory.snapshots.values()]
         return difference(self.clean, traces(self.world)) + open_
 
     async def forget(self) -> None:
@@ -64,13 +74,16 @@ def topology(world: World) -> topologyfile.TopologyFile:
 
 
 async def _driver(world: World, settings: config.Settings) -> app.Core:
-    runner = SimulatedRunner(world)
+    # What was heard is always old, so hosts that a test takes away are missed at once.
+    contacts = Contacts(lambda: time.monotonic() - 60)
+    runner = HeardRunner(SimulatedRunner(world), contacts)
     outside = app.Outside(
         store=MemoryStore(),
         runner=runner,
-        gluster=GlusterCli(runner, SystemClock()),
-        backends={Backend.FILE: FileBackend(runner, settings.instance)},
+        gluster=GlusterCli(runner, SystemClock(), heard=contacts),
+        backends={Backend.FILE: FileCopies(runner, settings.instance)},
         clock=SystemClock(),
+        contacts=contacts,
     )
     await outside.store.open()
     return app.wire(outside, settings)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from csi import app, config
-from csi.bricks.file import FileBackend
+from csi.bricks.filecopies import FileCopies
 from csi.core import params
 from csi.core.errors import Busy, DriverError
 from csi.core.model import Backend, Direction, Operation, OperationKind, Volume
@@ -74,7 +74,7 @@ class Line:
             store=self.store,
             runner=runner,
             gluster=GlusterCli(runner, self.hands),
-            backends={Backend.FILE: FileBackend(runner, self.settings.instance)},
+            backends={Backend.FILE: FileCopies(runner, self.settings.instance)},
             clock=self.hands,
             term=lambda: term,
             tell=tell,

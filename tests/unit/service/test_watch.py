@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from csi.clock import SystemClock
+from csi.core.errors import MountFailed
 from csi.mounts.simulated import Health, SimulatedMounter
 from csi.mounts.staged import StagedFiles
-from csi.nodeports import Notice, NoticeKind
+from csi.nodeports import Notice, NoticeKind, Staged
 from csi.ports import MountSource, MountState
 from csi.service.publish import Publish, Publisher, Stage
 from csi.service.watch import Watch
@@ -170,3 +171,21 @@ async def test_present_servers_come_before_those_of_the_context(node: Node) -> N
     node.mounts.client("/staging").health = Health.DEAD
     await node.look()
     assert node.mounts.client("/staging").source.servers == ("new", "b", "a")
+
+
+async def test_a_volume_whose_mount_failed_is_not_remembered(tmp_path: Path) -> None:
+    node = Node(tmp_path / "staged")
+    node.mounts.failing["mount"] = "no server answered"
+    with pytest.raises(MountFailed, match="no server answered"):
+        await node.publisher.stage(STAGE)
+    assert await node.publisher.staged() == ()
+
+
+async def test_a_volume_that_is_remembered_and_was_never_mounted_is_left_alone(tmp_path: Path) -> None:
+    node = Node(tmp_path / "staged")
+    await StagedFiles(node.directory, "boot").put(Staged(STAGE.volume_id, STAGE.source, STAGE.staging))
+    node.restart()
+    await node.publisher.resume()
+    await node.look()
+    assert node.mounts.mounted == {}
+    assert node.told.notices == []

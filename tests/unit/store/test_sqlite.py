@@ -504,3 +504,17 @@ async def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, dama
 
 def test_the_present_schema_reaches_every_older_version() -> None:
     assert all(CURRENT.can_migrate(version) for version in range(1, CURRENT.version + 1))
+
+
+async def test_a_file_without_snapshots_is_brought_forward(path: Path) -> None:
+    """As version 1 wrote it: the same tables but those of snapshots."""
+    await fill(path)
+    before = await load(path)
+    edit(
+        path,
+        "DROP TABLE snapshot_bricks",
+        "DROP TABLE snapshots",
+        "PRAGMA user_version = 1",
+    )
+    assert await load(path) == before
+    assert not (await load(path)).snapshots

@@ -1,0 +1,79 @@
+"""Copies of bricks, as a protocol: what snapshots, restores and clones need of a backend.
+
+A backend that can do it is a ``ports.BrickBackend`` that has these methods too. In what order the service calls them:
+
+    flush      what waits to be written is written, and a copy is measured; nothing is held up
+    copy       all bricks of a host at one moment; its bricks may stay frozen
+    release    they are written to again, on all hosts after all of them have been copied
+    seal       the copies are safe from a power cut
+
+While bricks are frozen whoever writes to them waits. So the host itself ends that within the bound, whatever becomes
+of us. Bricks that are copied by something that freezes them by itself, and for that moment only, need none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from csi.core.copyidentity import PlacedCopy
+from csi.core.model import Host, PlacedBrick
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A brick, and what is to be a copy of it: one to keep, or a brick of a new volume that has not been made yet."""
+
+    brick: PlacedBrick
+    target: PlacedCopy | PlacedBrick
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A copy, and the brick of a new volume that is to begin as a copy of it."""
+
+    copy: PlacedCopy
+    brick: PlacedBrick
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """How long bricks may stay frozen, in seconds, and the name by which the host knows that. One name, one hold."""
+
+    name: str
+    bound: float
+
+
+@runtime_checkable
+class BrickCopies(Protocol):
+    """Each call is one round trip to one host. All raise the Runner's errors, and Unavailable without the device."""
+
+    async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> tuple[int, ...]:
+        """What a copy of each brick may take from its device in the end, in bytes: what is not shared any more."""
+
+    async def copy(self, host: Host, pairs: Sequence[Pair], hold: Hold) -> float:
+        """Copy all of them; the moment of that by the host's clock, in seconds since the epoch.
+
+        The targets carry their identity before they are there. What an earlier try left of them is replaced.
+        Raises: Incoherent if a brick or a target carries another identity (nothing is frozen then), CannotCopy if
+        the device can't do it. After any error the bricks may be frozen: call ``release``.
+        """
+
+    async def release(self, host: Host, bricks: Sequence[PlacedBrick], hold: Hold) -> bool:
+        """Let them be written to. False if the hold was over before, or never began."""
+
+    async def seal(self, host: Host, targets: Sequence[PlacedCopy | PlacedBrick]) -> tuple[int, ...]:
+        """As ``flush``, of copies."""
+
+    async def fill(self, host: Host, fillings: Sequence[Filling]) -> None:
+        """The storage of each brick, as a copy of the copy, unless it is there. Raises: Incoherent, CannotCopy."""
+
+    async def adopt(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+        """Make bricks of storage that is a copy: as ``BrickBackend.create``, with no trace of the volume it was of."""
+
+    async def verify_copies(self, host: Host, copies: Sequence[PlacedCopy]) -> None:
+        """May these be destroyed? What is gone already may. Raises: Incoherent."""
+
+    async def destroy_copies(self, host: Host, copies: Sequence[PlacedCopy]) -> None:
+        """Remove what is there; what is gone already is fine. Raises: Incoherent, before anything was changed."""

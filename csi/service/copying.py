@@ -1,0 +1,199 @@
+"""All bricks of one or more volumes copied as they are at one moment.
+
+1. What waits to be written is written, while everybody goes on (``flush``): the less there is to do in 3.
+2. The barrier: from here on nobody is told that a write is safe, so nobody begins what depends on that.
+3. Every brick is frozen and copied, on all hosts at once; and only when all are copied they thaw.
+4. The barrier ends.
+
+So the copies show every write that anybody was told is safe before 2, and none that was begun after that. Of other
+writes, as after a power cut, some. Steps 2 to 4 have ``bound`` seconds: after that the hosts end them by themselves,
+and what was copied is not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+
+from csi.copyports import BrickCopies, Hold, Pair
+from csi.core.copyidentity import PlacedCopy
+from csi.core.errors import CannotCopy, DriverError, Unavailable
+from csi.core.model import Backend, Brick, ClusterId, Host, PlacedBrick, Volume
+from csi.ports import Clock, Gluster, Pool
+from csi.service.steps import Steps
+
+T = TypeVar("T")
+Placed = TypeVar("Placed", PlacedBrick, PlacedCopy)
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A volume, and the target of each of its bricks."""
+
+    volume: Volume
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The pairs of one host and kind of device: one round trip."""
+
+    host: Host
+    copies: BrickCopies
+    pairs: tuple[Pair, ...]
+
+    @property
+    def bricks(self) -> list[PlacedBrick]:
+        return [pair.brick for pair in self.pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """``bound``: seconds from barrier to barrier, at most."""
+
+    steps: Steps
+    clock: Clock
+    bound: float
+
+    @property
+    def _gluster(self) -> Gluster:
+        return self.steps.gluster
+
+    def backend(self, kind: Backend) -> BrickCopies:
+        """Raises: CannotCopy."""
+        backend = self.steps.backends[kind]
+        if not isinstance(backend, BrickCopies):
+            raise CannotCopy(f"bricks on devices of kind {kind} cannot be copied in this version")
+        return backend
+
+    async def measure(self, volume: Volume) -> tuple[int, ...]:
+        """Flush; what a copy of each brick would take from its device, in bytes, in the order of the bricks."""
+        groups = self._by_host(self.steps.placed(volume))
+
+        async def flush(host: Host, copies: BrickCopies, bricks: Sequence[PlacedBrick]) -> list[tuple[Brick, int]]:
+            taken = await copies.flush(host, bricks)
+            return [(placed.brick, one) for placed, one in zip(bricks, taken, strict=True)]
+
+        found = await together([flush(*group) for group in groups])
+        by_brick = {brick.id: taken for one in found for brick, taken in one}
+        return tuple(by_brick[brick.id] for brick in volume.bricks)
+
+    async def prepare(self, volumes: Sequence[Volume]) -> list[tuple[int, ...]]:
+        """``measure`` each, and look whether copies of it would be sound. Raises: Unavailable if they would not."""
+        found = await together([*map(self._look, volumes), *map(self.measure, volumes)])
+        return found[len(volumes) :]
+
+    async def _look(self, volume: Volume) -> tuple[int, ...]:
+        pool = self.steps.pool(volume.cluster_id)
+        if why := await self._gluster.unfit(pool, volume, self.steps.hosts(volume)):
+            raise Unavailable(f"volume {volume.name!r} cannot be copied now: {why}; ask again when that is over")
+        return ()
+
+    async def take(self, name: str, tasks: Sequence[Task]) -> float:
+        """Copy them; the moment that the copies show. ``name``: of the hold on the hosts.
+
+        Raises: Unavailable if it took too long, CannotCopy, Incoherent and the errors of the hosts. What there is of
+        the targets then is not to be used.
+        """
+        groups = self._pairs_by_host([pair for task in tasks for pair in task.pairs])
+        hold = Hold(name, self.bound)
+        begun = self.clock.monotonic()
+        try:
+            await self._on_pools(tasks, lambda pool, names: self._gluster.hold(pool, names, self.bound))
+            moments = await together([group.copies.copy(group.host, group.pairs, hold) for group in groups])
+        except BaseException:
+            await self._let_go(tasks, groups, hold)
+            raise
+        thawed, ended = await self._ended(tasks, groups, hold)
+        took = self.clock.monotonic() - begun
+        _log.info("copied", hold=name, seconds=round(took, 3), volumes=len(tasks), hosts=len(groups))
+        if not (thawed and ended) or took > self.bound:
+            raise Unavailable(
+                f"the bricks could not be copied within {self.bound:g} s (it took {took:.1f} s), so what was copied is "
+                "not used: try again when there is less to be written, or raise snapshots.bound"
+            )
+        return min(moments)
+
+    async def seal(self, targets: Sequence[Placed]) -> tuple[int, ...]:
+        """The copies are safe from a power cut; what each takes, in the order of ``targets``."""
+        groups = self._by_host(targets)
+
+        async def seal(host: Host, copies: BrickCopies, part: Sequence[Placed]) -> list[tuple[str, int]]:
+            taken = await copies.seal(host, part)
+            return [(_id(target), one) for target, one in zip(part, taken, strict=True)]
+
+        found = dict(entry for entries in await together([seal(*group) for group in groups]) for entry in entries)
+        return tuple(found[_id(target)] for target in targets)
+
+    async def relieve(self, name: str, volumes: Sequence[Volume]) -> None:
+        """After a crash: nothing of a hold is left. Raises: the errors of the hosts."""
+        hold = Hold(name, self.bound)
+        # All of a host in one call: its watch goes with it, and must not go while anything is frozen.
+        groups = self._by_host([placed for volume in volumes for placed in self.steps.placed(volume)])
+        calls: list[Coroutine[Any, Any, object]] = [c.release(host, bricks, hold) for host, c, bricks in groups]
+        calls.append(self._on_pools([Task(volume, ()) for volume in volumes], self._gluster.unhold))
+        await together(calls)
+
+    async def _ended(self, tasks: Sequence[Task], groups: Sequence[_Group], hold: Hold) -> tuple[bool, bool]:
+        """Thawed, then the barrier off; whether each had lasted until now."""
+        try:
+            thawed = all(await together([g.copies.release(g.host, g.bricks, hold) for g in groups]))
+        except BaseException:
+            await self._let_go(tasks, groups, hold)
+            raise
+        return thawed, all(await self._on_pools(tasks, self._gluster.unhold))
+
+    async def _let_go(self, tasks: Sequence[Task], groups: Sequence[_Group], hold: Hold) -> None:
+        """Whatever went wrong. Where it can't be done the host does it by itself."""
+        calls: list[Coroutine[Any, Any, object]] = [g.copies.release(g.host, g.bricks, hold) for g in groups]
+        calls.append(self._on_pools(tasks, self._gluster.unhold))
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, DriverError):
+                _log.warning("a hold ends by itself", hold=hold.name, within=hold.bound, reason=str(outcome))
+            elif isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _on_pools(
+        self, tasks: Sequence[Task], call: Callable[[Pool, Sequence[str]], Coroutine[Any, Any, T]]
+    ) -> list[T]:
+        by_cluster: dict[ClusterId, list[str]] = {}
+        for task in tasks:
+            by_cluster.setdefault(task.volume.cluster_id, []).append(task.volume.gluster_name)
+        return await together([call(self.steps.pool(cluster), names) for cluster, names in by_cluster.items()])
+
+    def _pairs_by_host(self, pairs: Sequence[Pair]) -> list[_Group]:
+        grouped: dict[tuple[str, Backend], list[Pair]] = {}
+        for pair in pairs:
+            grouped.setdefault((pair.brick.host.id, pair.brick.device.backend), []).append(pair)
+        return [_Group(group[0].brick.host, self.backend(kind), tuple(group)) for (_, kind), group in grouped.items()]
+
+    def _by_host(self, placed: Sequence[Placed]) -> list[tuple[Host, BrickCopies, list[Placed]]]:
+        return by_host(placed, self.backend)
+
+
+def by_host(
+    placed: Sequence[Placed], backend: Callable[[Backend], BrickCopies]
+) -> list[tuple[Host, BrickCopies, list[Placed]]]:
+    """One entry, and so one round trip, per host and kind of device."""
+    groups: dict[tuple[str, Backend], list[Placed]] = {}
+    for one in placed:
+        groups.setdefault((one.host.id, one.device.backend), []).append(one)
+    return [(group[0].host, backend(kind), group) for (_, kind), group in groups.items()]
+
+
+def _id(target: PlacedCopy | PlacedBrick) -> str:
+    return target.brick.id if isinstance(target, PlacedBrick) else target.copy.id
+
+
+async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Side by side; every one ends before the first error is raised."""
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return outcomes  # type: ignore[return-value]
