@@ -67,9 +67,10 @@ def tasks(document: Element) -> list[tuple[str, str]]:
 def unhealed(document: Element) -> int:
     """Of ``volume heal NAME info summary``: the files that wait to be healed, counted on each brick.
 
-    A brick that is not asked has "-" in the place of a number: it counts as one.
+    A brick that could not be asked has no number, and counts as one.
     """
-    counts = [_text(brick, "totalNumberOfEntries") for brick in document.iterfind("healInfo/bricks/brick")]
+    bricks = document.iterfind("healInfo/bricks/brick")
+    counts = [brick.findtext("totalNumberOfEntries") or "" for brick in bricks]
     return sum(int(count) if count.isdecimal() else 1 for count in counts)
 
 
