@@ -91,6 +91,12 @@ class PlainPool:
         image, mount = f"/srv/d0/{name}.img", f"{ROOT}/{name}"
         await self.everywhere(f"umount {mount} && sed -i '\\|{mount} |d' /etc/fstab && rmdir {mount} && rm {image}")
 
+    async def expand(self, name: str, size: int) -> None:
+        image, mount = f"/srv/d0/{name}.img", f"{ROOT}/{name}"
+        await self.everywhere(
+            f"truncate -s {size} {image} && losetup -c $(findmnt -n -o SOURCE {mount}) && xfs_growfs -d {mount}"
+        )
+
     async def gluster(self, words: str) -> None:
         for _ in range(50):
             try:

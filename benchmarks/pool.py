@@ -1,4 +1,4 @@
-"""(a) to (d): our driver against the plain shell, on the same real pool, in turns.
+"""(a) to (d) and (f): our driver against the plain shell, on the same real pool, in turns.
 
 The pool has no hook scripts. Those of the package (Samba, CTDB, Ganesha, SELinux) find nothing to do here and take
 their time all the same: 30 ms of a stop, 100 ms of a delete, for both sides alike. ``HOOKS=1`` measures with them.
@@ -67,6 +67,12 @@ class Ours:
         call = self.client.controller.CreateVolume.future(_request(name), timeout=120)
         self.ids[name] = (await asyncio.to_thread(call.result)).volume.volume_id
 
+    async def expand(self, name: str, size: int) -> None:
+        request = pb.ControllerExpandVolumeRequest(
+            volume_id=self.ids[name], capacity_range=pb.CapacityRange(required_bytes=size)
+        )
+        await asyncio.to_thread(self.client.controller.ControllerExpandVolume.future(request, timeout=120).result)
+
     async def delete(self, name: str) -> None:
         request = pb.DeleteVolumeRequest(volume_id=self.ids.pop(name))
         await asyncio.to_thread(self.client.controller.DeleteVolume.future(request, timeout=120).result)
@@ -121,6 +127,22 @@ async def bursts(ours: Ours, plain: PlainPool) -> tuple[Row, Row]:
     )
 
 
+async def expansions(ours: Ours, plain: PlainPool) -> Row:
+    """A volume that gets larger by 64 MiB each time, ours and theirs in turns."""
+    await ours.create("growing")
+    await plain.create("plaingrowing", GIB, 3000)
+    mine, theirs = [], []
+    for number in range(ROUNDS + 1):
+        size = GIB + (number + 1) * (64 << 20)
+        samples = await timed(ours.expand("growing", size)), await timed(plain.expand("plaingrowing", size))
+        if number:
+            mine.append(samples[0])
+            theirs.append(samples[1])
+    await ours.delete("growing")
+    await plain.delete("plaingrowing")
+    return Row("(f) ControllerExpandVolume", mine, theirs, 1.3)
+
+
 async def mounts(ours: Ours, work: Path) -> Row:
     """NodeStage + NodePublish against ``mount -t glusterfs`` and a bind mount, from an open shell."""
     volume = await asyncio.to_thread(
@@ -169,9 +191,10 @@ async def _measure(lab: Lab, driver: Driver, work: Path) -> list[Row]:
         await ours.create("base")
         create, delete = await singles(ours, plain)
         creates, deletes = await bursts(ours, plain)
+        expanded = await expansions(ours, plain)
         mounted = await mounts(ours, work)
         await ours.delete("base")
-        return [create, creates, delete, deletes, mounted]
+        return [create, creates, delete, deletes, expanded, mounted]
 
 
 def measure() -> list[Row]:

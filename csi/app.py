@@ -52,9 +52,11 @@ from csi.mounts.staged import StagedFiles
 from csi.nodeports import Notices, Publications, ServerLists
 from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Runner, Store
 from csi.service.adoption import Adoption
+from csi.service.changing import Changing
 from csi.service.copying import Copying
 from csi.service.expansion import Expansion
 from csi.service.journal import Journal
+from csi.service.modification import Modification
 from csi.service.operations import Operations
 from csi.service.placing import Placing
 from csi.service.presence import Presence
@@ -117,6 +119,7 @@ class Core:
     adoption: Adoption
     succession: Succession
     expansion: Expansion
+    modification: Modification
 
 
 def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
@@ -191,13 +194,21 @@ def wire(outside: Outside, settings: Settings) -> Core:
     snapshots = Snapshots(journal, copying, operations, placing=placing, turns=turns, limit=limit)
     volumes = Volumes(journal, steps, adoption, operations, placing=placing, succession=succession, restoring=restoring)
     pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
-    expansion = Expansion(journal, steps, operations, placing)
-    others = {OperationKind.EXPAND: expansion.resume}
+    changing = Changing(journal, steps, operations)
+    expansion, modification = Expansion(changing, placing), Modification(changing, placing)
+    others = {
+        OperationKind.EXPAND: changing.resume,
+        OperationKind.MODIFY: changing.resume,
+        OperationKind.HEAL: changing.watch,
+        OperationKind.REBALANCE: changing.watch,
+    }
     recovery = Recovery(
         journal, volumes, snapshots, operations, outside.clock, succession=succession, pace=pace, others=others
     )
     topology = Topology(outside.store, outside.gluster, outside.backends, adoption, settings.instance)
-    return Core(outside, operations, volumes, snapshots, recovery, topology, adoption, succession, expansion)
+    return Core(
+        *(outside, operations, volumes, snapshots, recovery, topology, adoption, succession, expansion, modification)
+    )
 
 
 def settings_for(role: Role, config_file: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -303,7 +314,7 @@ async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> No
 
 
 def _add_control(edge: server.Server, core: Core, notices: ClaimNotices | None) -> None:
-    edge.add_controller(ControllerService(core.volumes, core.expansion, core.snapshots, notices))
+    edge.add_controller(ControllerService(core.volumes, core.expansion, core.modification, core.snapshots, notices))
     edge.add_group_controller(GroupControllerService(core.snapshots))
     edge.add_admin(AdminService(core.topology))
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from csi.core.command import Result, Script
 from csi.core.errors import NotFound
 from csi.core.inventory import Inventory
-from csi.core.model import Backend, BrickIdentity, ClusterId, Device, Host, HostId, PlacedBrick, Record, Volume
+from csi.core.model import Backend, Brick, BrickIdentity, ClusterId, Device, Host, HostId, PlacedBrick, Record, Volume
 
 
 class Clock(Protocol):
@@ -254,6 +254,24 @@ class Gluster(Protocol):
 
     async def set_options(self, pool: Pool, name: str, options: Sequence[tuple[str, str]]) -> None:
         """All of them in one call."""
+
+    async def profile(self, pool: Pool, name: str) -> tuple[tuple[str, str], ...]:
+        """The options of a group that GlusterFS brings along. Raises: InvalidRequest if the hosts have none such."""
+
+    async def add_bricks(self, pool: Pool, volume: Volume, new: Sequence[tuple[Host, Brick]]) -> None:
+        """The ``new`` ones, of ``volume`` as it will be, become bricks of the Gluster volume. Never with ``force``.
+
+        Those that are in it already are fine. Brick directories that a half-made addition marked are cleaned.
+        """
+
+    async def rebalance(self, pool: Pool, name: str) -> None:
+        """Spread the files over all bricks; returns when that has begun. One that is at it, or has one set, is fine."""
+
+    async def rebalanced(self, pool: Pool, name: str) -> bool:
+        """Whether the files have been spread. What has stopped half-way is begun again."""
+
+    async def unhealed(self, pool: Pool, name: str) -> int | None:
+        """Entries that still have to be healed; None if that can't be told now, or there is no such volume."""
 
     async def start(self, pool: Pool, name: str, bricks: Sequence[tuple[str, str]]) -> None:
         """Returns when every one of ``bricks`` (storage address, path) is online. A started volume is fine.

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from csi.core import sizes
+from csi.core import naming, sizes
 from csi.core.errors import Exclusion, NoSpace, SizeOutOfRange
 from csi.core.inventory import Inventory
-from csi.core.model import Availability, Brick, BrickRole, Device, DeviceId, Volume
-from csi.core.placement import Limits
+from csi.core.model import Availability, Brick, BrickRole, Device, DeviceId, Volume, VolumeSpec
+from csi.core.placement import Layout, Limits
+from csi.core.placement.candidates import Carries, candidates, carries, domain
 
 
 def in_place(inventory: Inventory, volume: Volume, size: int, limits: Limits) -> Volume:
@@ -123,3 +124,53 @@ def _largest(inventory: Inventory, volume: Volume, too_much: int) -> int:
         else:
             low = middle
     return max(volume.size, low * sizes.GRAIN)
+
+
+def with_copy(inventory: Inventory, volume: Volume, spec: VolumeSpec) -> Volume:
+    """The volume with one more brick in each set, as ``spec`` has it. Raises: NoSpace."""
+    role = BrickRole.ARBITER if spec.durability.arbiter else BrickRole.DATA
+    bricks: list[Brick] = []
+    for one in _sets(volume):
+        size = max(brick.size for brick in one)
+        if role is BrickRole.ARBITER:
+            size = sizes.filesystem_size(sizes.arbiter_size(sizes.usable_size(size), spec.average_file_size))
+        bricks += [*one, _beside(inventory, replace(volume, spec=spec), one, size)]
+    return replace(volume, spec=spec, bricks=tuple(bricks))
+
+
+def with_sets(volume: Volume, size: int, layout: Layout) -> Volume:
+    """The volume with the sets of the layout after its own."""
+    bricks = list(volume.bricks)
+    for number, places in enumerate(layout.sets, volume.set_count):
+        for index, place in enumerate(places):
+            brick_id = naming.brick_id(volume.id, number, index)
+            path, device = naming.brick_directory(place.device.id, brick_id), place.device
+            bricks.append(
+                Brick(brick_id, number, index, place.host.id, device.id, place.size, place.footprint, path, place.role)
+            )
+    return replace(volume, size=size, bricks=tuple(bricks))
+
+
+def _beside(inventory: Inventory, volume: Volume, one: Sequence[Brick], size: int) -> Brick:
+    """A brick on another host than those, in another zone if it can be, where the most is left. Raises: NoSpace."""
+    spec = volume.spec
+    role = BrickRole.ARBITER if spec.durability.arbiter else BrickRole.DATA
+    number, taken = one[0].set, [brick.host_id for brick in one]
+    never = Carries.DATA if role is BrickRole.ARBITER else Carries.ARBITER
+    domains = {domain(inventory.hosts[host], spec) for host in taken}
+    zones = {inventory.hosts[host].zone for host in taken}
+    spots = []
+    for space in candidates(inventory, volume.cluster_id, spec):
+        for device, free in zip(space.devices, space.free, strict=True):
+            need = sizes.footprint(device.backend, size, spec.snap_factor)
+            fits = free >= need and (not spec.durability.arbiter or carries(space.host, device) is not never)
+            if fits and domain(space.host, spec) not in domains:
+                spots.append((space.host.zone in zones, -(free - need) / device.total, device.id, need))
+    if not spots:
+        reason = f"there is no other host with room for a brick of {size} bytes beside those of set {number}"
+        raise NoSpace(volume.size, 0, reason, ())
+    *_, device_id, need = min(spots)
+    index = spec.durability.set_size - 1
+    brick_id = naming.brick_id(volume.id, number, index)
+    host_id, path = inventory.devices[device_id].host_id, naming.brick_directory(device_id, brick_id)
+    return Brick(brick_id, number, index, host_id, device_id, size, need, path, role)

@@ -120,6 +120,8 @@ class VolumeSpec:
     ping_timeout: int = 8  # seconds
     zones: tuple[int, ...] = ()  # where bricks may lie, as Kubernetes asked; empty: anywhere
     expansion: Expansion = Expansion.IN_PLACE
+    profile: str = ""  # a group of options that GlusterFS brings along; ``options`` are set over it
+    changed: int = 0  # how often what can be changed was changed since the volume was made
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,10 @@ class OperationKind(StrEnum):
     CREATE = "create"
     DELETE = "delete"
     EXPAND = "expand"
+    MODIFY = "modify"
+    # What a change left to do for gluster: its end is waited for.
+    HEAL = "heal"
+    REBALANCE = "rebalance"
 
 
 class Direction(StrEnum):
@@ -242,6 +248,9 @@ class Step(StrEnum):
     REMOVE_VOLUME = "remove-volume"
     DESTROY_BRICKS = "destroy-bricks"
     GROW_BRICKS = "grow-bricks"
+    ADD_BRICKS = "add-bricks"
+    HEAL = "heal"
+    REBALANCE = "rebalance"
 
 
 @dataclass(frozen=True, slots=True)

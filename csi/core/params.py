@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from csi.core import naming, options, tags
 from csi.core.errors import InvalidRequest
-from csi.core.model import ClusterId, Durability, Gid, Protection, TagRule, VolumeSpec, ZoneChecking
+from csi.core.model import ClusterId, Durability, Expansion, Gid, Protection, TagRule, VolumeSpec, ZoneChecking
 
 # As they are written in the documentation; compared without regard to case.
 KNOWN = (
@@ -23,6 +23,7 @@ KNOWN = (
     "averageFileSize",
     "clusterId",
     "deviceTag",
+    "expansion",
     "gidMax",
     "gidMin",
     "pingTimeout",
@@ -84,14 +85,14 @@ def parse(parameters: Mapping[str, str]) -> Parsed:
                 raise InvalidRequest(
                     f"parameter {name}", given[name], f"volumeOptions says {value!r} for the same: keep one of the two"
                 )
-    arbiter = "arbiter" in given and _boolean("arbiter", given["arbiter"])
+    arbiter = "arbiter" in given and boolean("arbiter", given["arbiter"])
     gid_min = _number("gidMin", given.get("gidMin", str(LOWEST_GID)), LOWEST_GID, HIGHEST_GID)
     gid_max = _number("gidMax", given.get("gidMax", str(HIGHEST_GID)), LOWEST_GID, HIGHEST_GID)
     if gid_min > gid_max:
         raise InvalidRequest("parameter gidMin", gid_min, f"a number up to gidMax, which is {gid_max}")
     default = VolumeSpec()
     spec = VolumeSpec(
-        durability=_durability(given.get("volumeType", "replicate:3"), arbiter),
+        durability=durability(given.get("volumeType", "replicate:3"), arbiter=arbiter),
         gid_min=Gid(gid_min),
         gid_max=Gid(gid_max),
         options=settings,
@@ -104,6 +105,7 @@ def parse(parameters: Mapping[str, str]) -> Parsed:
         if "averageFileSize" in given
         else default.average_file_size,
         root_mode=_root_mode(given["rootMode"]) if "rootMode" in given else default.root_mode,
+        expansion=_expansion(given["expansion"]) if "expansion" in given else default.expansion,
         ping_timeout=_number("pingTimeout", given["pingTimeout"], 1, _LONGEST_PING_TIMEOUT)
         if "pingTimeout" in given
         else default.ping_timeout,
@@ -151,13 +153,15 @@ def _number(name: str, text: str, least: int, most: int) -> int:
     return int(text)
 
 
-def _boolean(name: str, text: str) -> bool:
+def boolean(name: str, text: str) -> bool:
+    """Raises: InvalidRequest."""
     if text.lower() not in _TRUE | _FALSE:
         raise InvalidRequest(f"parameter {name}", text, "true or false")
     return text.lower() in _TRUE
 
 
-def _durability(text: str, arbiter: bool) -> Durability:
+def durability(text: str, *, arbiter: bool) -> Durability:
+    """Raises: InvalidRequest."""
     match text.lower().split(":"):
         case ["none"]:
             found = Durability(Protection.NONE)
@@ -220,6 +224,13 @@ def _zone_checking(text: str) -> ZoneChecking:
     if text.lower() not in tuple(ZoneChecking):
         raise InvalidRequest("parameter zoneChecking", text, "none or strict")
     return ZoneChecking(text.lower())
+
+
+def _expansion(text: str) -> Expansion:
+    for way in Expansion:
+        if text.lower() == way.lower():
+            return way
+    raise InvalidRequest("parameter expansion", text, "inPlace or addSets")
 
 
 def _device_tag(text: str) -> TagRule | None:

@@ -22,6 +22,7 @@ from csi.driver.snapshots import CAPABILITIES as OF_SNAPSHOTS
 from csi.driver.snapshots import SnapshotCalls
 from csi.ports import ClaimNotices
 from csi.service.expansion import Expansion
+from csi.service.modification import Modification, ModifyRequest
 from csi.service.snapshots import Snapshots
 from csi.service.volumes import Condition, Volumes
 
@@ -36,18 +37,25 @@ CAPABILITIES = (
     _Rpc.VOLUME_CONDITION,
     _Rpc.SINGLE_NODE_MULTI_WRITER,
     _Rpc.EXPAND_VOLUME,
+    _Rpc.MODIFY_VOLUME,
     *OF_SNAPSHOTS,
 )
 
 
 class ControllerService(SnapshotCalls, rpc.ControllerServicer):
     def __init__(
-        self, volumes: Volumes, expansion: Expansion, snapshots: Snapshots, notices: ClaimNotices | None = None
+        self,
+        volumes: Volumes,
+        expansion: Expansion,
+        modification: Modification,
+        snapshots: Snapshots,
+        notices: ClaimNotices | None = None,
     ) -> None:
         self._volumes = volumes
         self.snapshots = snapshots
         self._notices = notices
         self._expansion = expansion
+        self._modification = modification
 
     async def ControllerGetCapabilities(  # noqa: N802 - here and below the name is the wire's
         self, request: pb.ControllerGetCapabilitiesRequest, context: object
@@ -79,6 +87,13 @@ class ControllerService(SnapshotCalls, rpc.ControllerServicer):
         # GlusterFS clients see the new size by themselves.
         return pb.ControllerExpandVolumeResponse(capacity_bytes=volume.size, node_expansion_required=False)
 
+    async def ControllerModifyVolume(  # noqa: N802
+        self, request: pb.ControllerModifyVolumeRequest, context: object
+    ) -> pb.ControllerModifyVolumeResponse:
+        volume_id = wire.required("volume_id", request.volume_id)
+        await self._modification.modify(ModifyRequest.of(volume_id, request.mutable_parameters))
+        return pb.ControllerModifyVolumeResponse()
+
     async def ValidateVolumeCapabilities(  # noqa: N802
         self, request: pb.ValidateVolumeCapabilitiesRequest, context: object
     ) -> pb.ValidateVolumeCapabilitiesResponse:
@@ -89,10 +104,9 @@ class ControllerService(SnapshotCalls, rpc.ControllerServicer):
         try:
             wire.check_capabilities(request.volume_capabilities)
             message = wire.disagreement(volume, request.volume_context, request.parameters)
+            message = message or wire.mutable_disagreement(volume, request.mutable_parameters)
         except InvalidRequest as refusal:
             message = str(refusal)
-        if request.mutable_parameters and not message:
-            message = "mutable_parameters: volumes of this driver have none"
         if message:
             return pb.ValidateVolumeCapabilitiesResponse(message=message)
         return pb.ValidateVolumeCapabilitiesResponse(
@@ -100,6 +114,7 @@ class ControllerService(SnapshotCalls, rpc.ControllerServicer):
                 volume_context=request.volume_context,
                 volume_capabilities=request.volume_capabilities,
                 parameters=request.parameters,
+                mutable_parameters=request.mutable_parameters,
             )
         )
 

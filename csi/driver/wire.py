@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from csi.api import csi_pb2 as pb
-from csi.core import mountflags, params
+from csi.core import changes, mountflags, params
 from csi.core.errors import InvalidRequest
 from csi.core.model import Source, SourceKind, Volume
 from csi.core.mountflags import ClientFlags
@@ -38,11 +37,9 @@ def create_request(request: pb.CreateVolumeRequest) -> tuple[CreateRequest, tupl
     named = name(request.name)
     check_capabilities(request.volume_capabilities)
     at_least, at_most = _size(request.capacity_range)
-    if request.mutable_parameters:
-        names = ", ".join(sorted(request.mutable_parameters))
-        raise InvalidRequest("mutable_parameters", names, "volumes of this driver have none; use parameters")
+    asked = changes.parse(request.mutable_parameters)
     parsed = params.parse(request.parameters)
-    spec = zones.confined(parsed.spec, request.accessibility_requirements.requisite)
+    spec = zones.confined(changes.made_with(parsed.spec, asked), request.accessibility_requirements.requisite)
     return CreateRequest(named, at_least, at_most, spec, source(request)), parsed.unused
 
 
@@ -134,9 +131,16 @@ def disagreement(record: Volume, context: Mapping[str, str], parameters: Mapping
         claimed = VolumeContext.from_map(context)
         if claimed.gluster_volume != record.gluster_name:
             return f"volume_context names Gluster volume {claimed.gluster_volume!r}, it is {record.gluster_name!r}"
-    if parameters and replace(params.parse(parameters).spec, zones=record.spec.zones) != record.spec:
+    if parameters and changes.differences(record.spec, params.parse(parameters).spec):
         return "the volume was made with other parameters"
     return ""
+
+
+def mutable_disagreement(record: Volume, parameters: Mapping[str, str]) -> str:
+    """Why the volume has not these mutable parameters; empty if it has. Raises: InvalidRequest if no volume could."""
+    if changes.made_with(record.spec, changes.parse(parameters)) == record.spec:
+        return ""
+    return "mutable_parameters: the volume has others"
 
 
 def name(text: str) -> str:

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from csi.core.command import Command, Script
-from csi.core.errors import CommandFailed, DriverError, Incoherent, InUse, Unavailable
-from csi.core.model import Host, Volume
+from csi.core.errors import (
+    CommandFailed,
+    DriverError,
+    HostUnreachable,
+    Incoherent,
+    InUse,
+    InvalidRequest,
+    Unavailable,
+)
+from csi.core.model import Brick, Host, Volume
 from csi.gluster import parse, words
 from csi.gluster.asking import Asker
 from csi.gluster.barrier import Barrier
@@ -28,6 +36,7 @@ _log = structlog.get_logger(__name__)
 _MARKS = ("trusted.glusterfs.volume-id", "trusted.gfid")
 _NO_MARK = "No such attribute"
 _PROBED_ITSELF = 1  # opErrno of a probe that did nothing and was right to
+_GROUPS = "/var/lib/glusterd/groups"
 _OLD_BRICKS = 1.0  # seconds for the bricks of a volume that was started a moment ago by somebody else
 
 
@@ -187,6 +196,61 @@ class GlusterCli:
     async def set_options(self, pool: Pool, name: str, options: Sequence[tuple[str, str]]) -> None:
         if options:
             (await self._change(pool, *words.options(name, options))).done()
+
+    async def profile(self, pool: Pool, name: str) -> tuple[tuple[str, str], ...]:
+        # Read here, not named to `volume set`: so all options of a change are one call, all of it or nothing.
+        failure: DriverError = Unavailable("the cluster has no hosts that a group of options could be read on")
+        for host in pool.hosts:
+            try:
+                script = Script(
+                    (Command(("cat", f"{_GROUPS}/{words.name(name)}"), ok=(0, 1)),), self._settings.query_timeout
+                )
+                (result,) = await self._runner.run(host, script)
+            except HostUnreachable as error:
+                failure = error
+                continue
+            if result.status:
+                raise InvalidRequest("mutable parameter profile", name, f"a file in {_GROUPS} of host {host.manage}")
+            return parse.group(result.stdout)
+        raise failure
+
+    async def add_bricks(self, pool: Pool, volume: Volume, new: Sequence[tuple[Host, Brick]]) -> None:
+        command = words.addition(volume, new)
+        wanted = {(host.storage, brick.path) for host, brick in new}
+        looks = _Looks(self._clock, self._settings.join_timeout)
+        while True:
+            # Asked first: gluster's refusal of bricks that are in already says nothing ("Operation failed").
+            found = await self._info(pool, volume.gluster_name)
+            if found is not None and wanted <= set(found.volume.bricks):
+                return
+            answer = await self._change(pool, *command)
+            if answer.meaning is Meaning.DONE:
+                return
+            if looks.over or answer.meaning not in (Meaning.MARKED, Meaning.JOINING):
+                raise answer.error()
+            if answer.meaning is Meaning.MARKED:
+                added = replace(volume, bricks=tuple(brick for _, brick in new))
+                await self._clear_marks(added, [host for host, _ in new])
+            await looks.pause()
+
+    async def rebalance(self, pool: Pool, name: str) -> None:
+        answer = await self._change(pool, "volume", "rebalance", words.name(name), "start")
+        if answer.meaning not in (Meaning.REBALANCING, Meaning.ONE_SET):
+            answer.done()
+
+    async def rebalanced(self, pool: Pool, name: str) -> bool:
+        answer = await self._query(pool, "volume", "rebalance", words.name(name), "status")
+        if answer.meaning in (Meaning.REBALANCING, Meaning.LOCKED):
+            return False
+        state = "not started" if answer.meaning is Meaning.STOPPED else parse.rebalance(answer.done())
+        if state in ("failed", "stopped", "not started"):
+            _log.warning("the files of a volume have not been spread", volume=name, state=state)
+            await self.rebalance(pool, name)
+        return state == "completed"
+
+    async def unhealed(self, pool: Pool, name: str) -> int | None:
+        answer = await self._query(pool, "volume", "heal", words.name(name), "info", "summary")
+        return None if answer.document is None else parse.unhealed(answer.document)
 
     async def start(self, pool: Pool, name: str, bricks: Sequence[tuple[str, str]]) -> None:
         answer = await self._change(pool, "volume", "start", words.name(name))

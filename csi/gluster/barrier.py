@@ -54,10 +54,11 @@ class Barrier:
         deadline = self._clock.monotonic() + _HEAL_PATIENCE
         while True:
             pending = parse.unhealed((await self._heal_info(pool, volume.gluster_name)).done())
-            if not pending:
+            if pending == 0:
                 return ""
             if self._clock.monotonic() >= deadline:
-                return f"{pending} files wait to be healed: see `gluster volume heal {volume.gluster_name} info`"
+                count = "some" if pending is None else pending
+                return f"{count} files wait to be healed: see `gluster volume heal {volume.gluster_name} info`"
             await self._clock.sleep(_HEAL_PAUSE)
 
     async def _heal_info(self, pool: Pool, name: str) -> Answer:

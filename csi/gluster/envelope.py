@@ -22,6 +22,11 @@ Server quorum not met. Rejecting operation.                       any change (bi
 Volume V already started                                          start                   STARTED
 Volume V is not in the started state                              stop                    STOPPED
 Volume V is not started                                           status                  STOPPED
+Rebalance on V is already started                                 rebalance start         REBALANCING
+Brick ops failed on H. … op 'Rebalance' failed. …                 rebalance status, soon  REBALANCING
+Volume name V rebalance is in progress. …                         add-brick               REBALANCING
+Rebalance not started for volume V.                               rebalance status        STOPPED
+Volume V is not a distribute volume or contains only 1 brick. …   rebalance start         ONE_SET
 Cannot delete Volume V ,as it has N snapshots. …                  delete (binary)         HELD
 H is either already part of another cluster or …                  probe (opErrno 3)       HELD
 Probe returned with Transport endpoint is not connected           probe (opErrno 107)     DISCONNECTED
@@ -56,6 +61,8 @@ class Meaning(Enum):
     DISCONNECTED = "the peer does not answer"
     SILENT = "glusterd gave up waiting for a peer"
     NO_DAEMON = "glusterd does not run on this host"
+    REBALANCING = "its files are being moved"
+    ONE_SET = "nothing to move files to"
     REFUSED = "refused"
 
 
@@ -76,6 +83,11 @@ _TEXTS = tuple(
         (r".*[Qq]uorum (is )?not met", Meaning.AWAY),
         (r"Volume \S+ already started$", Meaning.STARTED),
         (r"Volume \S+ is not (started|in the started state)$", Meaning.STOPPED),
+        (r"Rebalance on \S+ is already started", Meaning.REBALANCING),
+        (r"Brick ops failed .*'Rebalance' failed", Meaning.REBALANCING),
+        (r"Volume name \S+ rebalance is in progress", Meaning.REBALANCING),
+        (r"Rebalance not started for volume ", Meaning.STOPPED),
+        (r"Volume \S+ is not a distribute volume or contains only 1 brick", Meaning.ONE_SET),
         (r"Cannot delete Volume .* snapshots", Meaning.HELD),
         (r"Error : Request timed out", Meaning.SILENT),
         (r"Connection failed\. Please check if gluster daemon is operational", Meaning.NO_DAEMON),
@@ -106,6 +118,8 @@ class Answer:
         match self.meaning:
             case Meaning.LOCKED:
                 return Busy(f"{what}; another client of glusterd keeps the volume locked: try again later")
+            case Meaning.REBALANCING:
+                return Busy(f"{what}; it goes on when its files have been moved (`gluster volume rebalance`)")
             case Meaning.AWAY | Meaning.JOINING:
                 return Unavailable(f"{what}: bring glusterd on all peers up and connected (`gluster peer status`)")
             case Meaning.DISCONNECTED:

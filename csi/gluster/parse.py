@@ -58,20 +58,30 @@ def online(document: Element) -> dict[tuple[str, str], bool]:
     return found
 
 
+def rebalance(document: Element) -> str:
+    """Of ``volume rebalance NAME status``: "completed", "in progress", "failed", "stopped" ..."""
+    return _text(document, "volRebalance/aggregate/statusStr")
+
+
+def group(text: str) -> tuple[tuple[str, str], ...]:
+    """The lines NAME=VALUE of a file of options."""
+    pairs = (line.strip().partition("=") for line in text.splitlines() if not line.startswith("#"))
+    return tuple((name.strip(), value.strip()) for name, _, value in pairs if name and value.strip())
+
+
+def unhealed(document: Element) -> int | None:
+    """Of ``volume heal NAME info summary``: entries on all bricks; None while a brick can't be asked."""
+    bricks = list(document.iterfind("healInfo/bricks/brick"))
+    counts = [brick.findtext("totalNumberOfEntries", "-") for brick in bricks]
+    if not bricks or not all(count.isdecimal() for count in counts):
+        return None
+    return sum(map(int, counts))
+
+
 def tasks(document: Element) -> list[tuple[str, str]]:
     """Of ``volume status NAME``: kind and status of each task, as ("Rebalance", "1")."""
     found = document.iterfind("volStatus/volumes/volume/tasks/task")
     return [(_text(task, "type"), _text(task, "status")) for task in found]
-
-
-def unhealed(document: Element) -> int:
-    """Of ``volume heal NAME info summary``: the files that wait to be healed, counted on each brick.
-
-    A brick that could not be asked has no number, and counts as one.
-    """
-    bricks = document.iterfind("healInfo/bricks/brick")
-    counts = [brick.findtext("totalNumberOfEntries") or "" for brick in bricks]
-    return sum(int(count) if count.isdecimal() else 1 for count in counts)
 
 
 def peers(document: Element) -> tuple[Peer, ...]:

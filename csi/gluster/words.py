@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from csi.core.errors import InvalidRequest
-from csi.core.model import Durability, Host, Protection, Volume
+from csi.core.model import Brick, Durability, Host, Protection, Volume
 
 LINE_LIMIT = 1000  # bytes; gluster's own limit is 1022 and the line feed
 
@@ -30,7 +30,8 @@ _NOT_KEYS = frozenset({"all", "force", "group", "help", "help-xml"})
 
 def line(words: Sequence[str]) -> bytes | None:
     """The words as a line for a session; None if a session could not take them."""
-    if not all(_PLAIN.fullmatch(word) for word in words):
+    # The text of `volume heal` comes from a child of the prompt, which answers nobody.
+    if tuple(words[:2]) == ("volume", "heal") or not all(_PLAIN.fullmatch(word) for word in words):
         return None
     text = " ".join(words).encode("ascii")
     return text + b"\n" if len(text) <= LINE_LIMIT else None
@@ -73,6 +74,13 @@ def counts(durability: Durability) -> tuple[str, ...]:
             return ("replica", str(durability.set_size), *(("arbiter", "1") if durability.arbiter else ()))
         case Protection.DISPERSE:
             return ("disperse-data", str(durability.data), "redundancy", str(durability.redundancy))
+
+
+def addition(volume: Volume, new: Sequence[tuple[Host, Brick]]) -> tuple[str, ...]:
+    """``volume add-brick`` of one more copy for each set, or of further sets; without force."""
+    bricks = [f"{host.storage}:{brick.path}" for host, brick in new]
+    copies = counts(volume.spec.durability) if len(new) < volume.spec.durability.set_size else ()
+    return checked(("volume", "add-brick", name(volume.gluster_name), *copies, *bricks))
 
 
 def options(volume: str, pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from csi.core.errors import DriverError
+from csi.core.errors import InUse, Unavailable
 from csi.core.inventory import Inventory
 from csi.core.model import Cluster, ClusterId, Device, Host, HostId, Record
 from csi.manifests import written
@@ -16,11 +16,11 @@ from csi.store.kube.kinds import BY_RECORD
 _Named = TypeVar("_Named", Cluster, Host)
 
 
-class Unresolved(DriverError):
+class Unresolved(Unavailable):
     """What it refers to is no record, or not yet."""
 
 
-class Taken(DriverError):
+class Taken(InUse):
     """Another resource is that record already."""
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from csi.core import changes
 from csi.core.errors import Incoherent
 from csi.core.inventory import Inventory
 from csi.core.model import Backend, BrickIdentity, ClusterId, Device, Host, Volume, VolumeId
@@ -112,10 +113,13 @@ class Adoption:
                 f"the topology: {', '.join(missing)}; if it is ours, load the topology with all its devices first"
             )
         whole = [identity for identity in ordered if identity is not None]
-        first = whole[0]
+        # A change that was not done with had written its spec to some of them only.
+        first = max(whole, key=lambda identity: identity.spec.changed)
         for identity in whole:
-            same = (identity.instance, identity.volume_id, identity.volume_name, identity.gid, identity.spec)
-            if same != (self.instance, first.volume_id, first.volume_name, first.gid, first.spec):
+            same = (identity.instance, identity.volume_id, identity.volume_name, identity.gid)
+            if same != (self.instance, first.volume_id, first.volume_name, first.gid) or changes.differences(
+                first.spec, replace(identity.spec, zones=first.spec.zones)
+            ):
                 raise Incoherent(
                     f"Gluster volume {found.name}: brick {identity.brick.path} says {_claim(identity)}; "
                     f"brick {first.brick.path} says {_claim(first)}; this is instance {self.instance!r}"

@@ -49,14 +49,32 @@ BRICKS_OF: dict[SourceKind | None, tuple[Step, ...]] = {
 }
 CREATE_STEPS = (Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
 DELETE_STEPS = (Step.REMOVE_VOLUME, Step.DESTROY_BRICKS)
-EXPAND_STEPS = (Step.GROW_BRICKS,)
+# Kinds that change a volume, of which one is open at a time; and those that wait for what gluster does afterwards.
+CHANGES = (OperationKind.EXPAND, OperationKind.MODIFY)
+WATCHES = (OperationKind.HEAL, OperationKind.REBALANCE)
 
 
 def plan_create(volume: Volume, *, grows: bool = False) -> tuple[Step, ...]:
     """Options are set in one step of their own, and only when there are some: a ``volume set`` is dear."""
+    spec = volume.spec
     first = BRICKS_OF[volume.source.kind if volume.source is not None else None]
     larger = (Step.GROW_BRICKS,) if grows else ()
-    return (*first, *larger, *(step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or volume.spec.options))
+    rest = (step for step in CREATE_STEPS if step is not Step.SET_OPTIONS or spec.options or spec.profile)
+    return (*first, *larger, *rest)
+
+
+def plan_expand(before: Volume, wanted: Volume) -> tuple[Step, ...]:
+    """The identities of all bricks tell the new size last."""
+    more = len(wanted.bricks) > len(before.bricks)
+    return (*((Step.ADD_BRICKS, Step.REBALANCE) if more else ()), Step.GROW_BRICKS)
+
+
+def plan_modify(before: Volume, wanted: Volume) -> tuple[Step, ...]:
+    """Last the identities of all bricks, which growing to the size that they have writes anew."""
+    old, new = before.spec, wanted.spec
+    steps = [Step.SET_OPTIONS] if (old.options, old.profile) != (new.options, new.profile) else []
+    steps += [Step.ADD_BRICKS] if len(wanted.bricks) > len(before.bricks) else []
+    return (*steps, Step.GROW_BRICKS)
 
 
 @dataclass(slots=True)
@@ -99,16 +117,21 @@ class Journal:
         await self.store.commit([Remove(operation)])
 
     async def begin_expand(self, volume: Volume, wanted: Volume) -> Operation:
-        operation = Operation(
-            id=naming.operation_id(OperationKind.EXPAND, volume.id),
-            kind=OperationKind.EXPAND,
+        return await self._put(self._change(OperationKind.EXPAND, volume, wanted, plan_expand(volume, wanted)))
+
+    async def begin_modify(self, volume: Volume, wanted: Volume) -> Operation:
+        return await self._put(self._change(OperationKind.MODIFY, volume, wanted, plan_modify(volume, wanted)))
+
+    def _change(self, kind: OperationKind, volume: Volume, wanted: Volume, steps: tuple[Step, ...]) -> Operation:
+        return Operation(
+            id=naming.operation_id(kind, volume.id),
+            kind=kind,
             volume=wanted,
-            steps=EXPAND_STEPS,
+            steps=steps,
             started=self.clock.now(),
             term=self.term(),
             before=volume,
         )
-        return await self._put(operation)
 
     async def revise(self, operation: Operation, wanted: Volume) -> Operation:
         """The same change, with another end. It must not need more of any device."""
@@ -117,12 +140,22 @@ class Journal:
     async def finish_change(self, operation: Operation) -> Volume:
         present = self.inventory.volumes[operation.volume.id]
         changed = replace(operation.volume, state=present.state, version=present.version)
-        await self.store.commit([Put(changed), Remove(operation)])
+        changes: list[Change] = [Put(changed), Remove(operation)]
+        if Step.ADD_BRICKS in operation.steps:
+            moved = operation.kind is OperationKind.EXPAND
+            kind, step = (OperationKind.REBALANCE, Step.REBALANCE) if moved else (OperationKind.HEAL, Step.HEAL)
+            if self.find(kind, changed.id) is None:
+                changes.append(Put(self._change(kind, changed, changed, (step,))))
+        await self.store.commit(changes)
         return self.inventory.volumes[changed.id]
+
+    async def close(self, operation: Operation) -> None:
+        """Nothing is left to be done for it."""
+        await self.store.commit([Remove(operation)])
 
     def change_of(self, volume: VolumeId) -> Operation | None:
         """What is being changed of it."""
-        return self.find(OperationKind.EXPAND, volume)
+        return next((found for kind in CHANGES if (found := self.find(kind, volume)) is not None), None)
 
     async def begin_delete(self, volume: Volume) -> Operation:
         change = self.change_of(volume.id)
@@ -137,7 +170,8 @@ class Journal:
             term=self.term(),
             before=volume if change is not None else None,
         )
-        return await self._put(operation, Put(hidden), *([Remove(change)] if change is not None else ()))
+        ended = [found for kind in (*CHANGES, *WATCHES) if (found := self.find(kind, volume.id)) is not None]
+        return await self._put(operation, Put(hidden), *map(Remove, ended))
 
     async def finish_delete(self, operation: Operation) -> None:
         """The data is gone: space at once, the GID after its rest (unless another volume shares it)."""

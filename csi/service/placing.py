@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from csi.core import placement, sizes
-from csi.core.errors import InvalidRequest, NoSpace, Unavailable
-from csi.core.model import Availability, ClusterId, HostId, VolumeSpec
+from csi.core import growth, placement, sizes
+from csi.core.errors import InvalidRequest, NoSpace, SizeOutOfRange, Unavailable
+from csi.core.inventory import Inventory
+from csi.core.model import Availability, ClusterId, Expansion, HostId, Volume, VolumeSpec
 from csi.core.placement import Layout, Limits, PlacementRequest
 from csi.service.journal import Journal
 from csi.service.presence import Presence
@@ -49,6 +50,20 @@ class Placing:
                 raise InvalidRequest("clusterId", cluster, f"a cluster of the topology, which has: {known}")
         return spec.cluster_ids or tuple(sorted(inventory.clusters))
 
+    def check_present(self, volume: Volume, silent: frozenset[HostId]) -> None:
+        """Raises: Unavailable if any host of the volume is among the silent: a change could not be carried out."""
+        inventory = self.journal.inventory
+        away = {inventory.hosts[b.host_id].manage for b in volume.bricks if b.host_id in silent}
+        if away:
+            names = ", ".join(sorted(away))
+            raise Unavailable(f"volume {volume.name!r} cannot be changed while these hosts do not answer: {names}")
+
+    def without(self, silent: frozenset[HostId]) -> Inventory:
+        """The present inventory, with the silent hosts offline."""
+        inventory = self.journal.inventory
+        absent = [replace(inventory.hosts[host], state=Availability.OFFLINE) for host in sorted(silent)]
+        return inventory.with_changes(absent, ()) if absent else inventory
+
     def place(self, size: int, spec: VolumeSpec, silent: frozenset[HostId]) -> tuple[ClusterId, Layout]:
         """The cluster whose layout needs the fewest sets; the first of those that are equal. The lock is held.
 
@@ -56,10 +71,7 @@ class Placing:
         """
         best: tuple[int, ClusterId, Layout] | None = None
         refusals: list[NoSpace] = []
-        inventory = self.journal.inventory
-        absent = [replace(inventory.hosts[host], state=Availability.OFFLINE) for host in sorted(silent)]
-        if absent:
-            inventory = inventory.with_changes(absent, ())
+        inventory = self.without(silent)
         for cluster in self.clusters(spec):
             try:
                 layout = placement.place(inventory, cluster, PlacementRequest(size, spec, self.limits))
@@ -73,10 +85,31 @@ class Placing:
         if not refusals:
             raise NoSpace(size, 0, "there is no cluster: apply a GlusterCluster, or load a topology file", ())
         nearest = max(refusals, key=lambda refusal: refusal.largest)
-        if absent:
-            names = ", ".join(host.manage for host in absent)
+        if silent:
+            names = ", ".join(inventory.hosts[host].manage for host in sorted(silent))
             raise Unavailable(f"no volume can be placed while these hosts do not answer: {names} ({nearest})")
         raise nearest
+
+    def enlarged(self, volume: Volume, size: int, silent: frozenset[HostId]) -> Volume:
+        """The volume with ``size`` bytes: in place, or with further sets of bricks where its class has it so.
+
+        The lock is held. Raises: NoSpace with the largest size that it could have, SizeOutOfRange.
+        """
+        inventory, limits = self.without(silent), self.limits
+        try:
+            return growth.in_place(inventory, volume, size, limits)
+        except (NoSpace, SizeOutOfRange) as refusal:
+            spec = volume.spec
+            room = limits.max_bricks - len(volume.bricks)
+            if spec.expansion is not Expansion.ADD_SETS or room < spec.durability.set_size:
+                raise
+            request = PlacementRequest(size - volume.size, spec, replace(limits, max_bricks=room))
+            try:
+                layout = placement.place(inventory, volume.cluster_id, request)
+            except (NoSpace, SizeOutOfRange) as other:
+                largest = max(getattr(refusal, "largest", 0), volume.size + getattr(other, "largest", 0))
+                raise NoSpace(size, largest, f"{refusal}; with further sets: {other}", ()) from other
+            return growth.with_sets(volume, size, layout)
 
     def capacity(self, spec: VolumeSpec) -> Capacity:
         """What volumes of this class can still take."""

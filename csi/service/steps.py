@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from csi.core.errors import Incoherent
@@ -72,7 +72,12 @@ class Steps:
     async def apply(self, operation: Operation) -> None:
         """The whole plan in order."""
         for step in operation.steps:
-            await self._apply(step, operation.volume)
+            if step is Step.ADD_BRICKS:
+                await self._add_bricks(operation)
+            elif step is Step.REMOVE_VOLUME:
+                await self._remove_volume(operation.volume, operation.before)
+            else:
+                await self._apply(step, operation.volume)
 
     async def undo(self, operation: Operation) -> None:
         """Take back a creation, in reverse. Nobody was told of the volume, so it holds no data."""
@@ -107,24 +112,44 @@ class Steps:
                 entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self.by_host(volume)]
                 await on_all([creation, *entries])
             case Step.SET_OPTIONS:
-                await self.gluster.set_options(self.pool(volume.cluster_id), volume.gluster_name, volume.spec.options)
+                await self._set_options(volume)
             case Step.START_VOLUME:
                 await self.start(volume)
-            case Step.REMOVE_VOLUME:
-                await self._remove_volume(volume)
             case Step.DESTROY_BRICKS:
                 await self._destroy_bricks(volume)
+            case Step.REBALANCE:
+                await self.gluster.rebalance(self.pool(volume.cluster_id), volume.gluster_name)
             case Step.GROW_BRICKS:
                 await on_all([backend.grow(host, bricks) for host, backend, bricks in self.by_host(volume)])
             case _:
                 await self.further[step](volume)
 
-    async def _remove_volume(self, volume: Volume) -> None:
+    async def _set_options(self, volume: Volume) -> None:
+        """In one call: the profile's, and over them those of the volume."""
+        pool, spec = self.pool(volume.cluster_id), volume.spec
+        profile = await self.gluster.profile(pool, spec.profile) if spec.profile else ()
+        merged = {**dict(profile), **dict(spec.options)}
+        await self.gluster.set_options(pool, volume.gluster_name, tuple(merged.items()))
+
+    async def _add_bricks(self, operation: Operation) -> None:
+        """Make the bricks that the volume did not have before, and bring them into it."""
+        volume, before = operation.volume, operation.before
+        old = {brick.id for brick in before.bricks} if before is not None else set()
+        new = replace(volume, bricks=tuple(brick for brick in volume.bricks if brick.id not in old))
+        await on_all([backend.create(host, bricks) for host, backend, bricks in self.by_host(new)])
+        addition = self.gluster.add_bricks(
+            self.pool(volume.cluster_id), volume, tuple(zip(self.hosts(new), new.bricks, strict=True))
+        )
+        entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self.by_host(new)]
+        await on_all([addition, *entries])
+        await self.start(volume)
+
+    async def _remove_volume(self, volume: Volume, before: Volume | None = None) -> None:
         pool = self.pool(volume.cluster_id)
         found = await self.gluster.info(pool, volume.gluster_name)
         if found is None:
             return
-        self.expect(volume, found)
+        self.expect(volume, found, before)
         hosts = {host.id: host for host in self.hosts(volume)}
         await self.gluster.remove(pool, volume.gluster_name, tuple(hosts.values()))
 
@@ -149,10 +174,11 @@ class Steps:
             found += [f"brick {host.manage}:{placed.brick.path}" for placed in present]
         return found
 
-    def expect(self, volume: Volume, found: GlusterVolume) -> None:
-        """Raises: Incoherent if the Gluster volume is not made of our bricks."""
+    def expect(self, volume: Volume, found: GlusterVolume, before: Volume | None = None) -> None:
+        """Raises: Incoherent if the Gluster volume is not made of our bricks, nor of those that it had ``before``."""
         ours = self._places(volume)
-        if sorted(found.bricks) != sorted(ours):
+        earlier = sorted(self._places(before)) if before is not None else None
+        if sorted(found.bricks) not in (sorted(ours), earlier):
             strange = [f"{address}:{path}" for address, path in sorted(set(found.bricks) - set(ours))]
             raise Incoherent(
                 f"Gluster volume {volume.gluster_name} is not made of the bricks of volume {volume.name!r}: "

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from csi.core import gids, naming, sizes
+from csi.core import changes, gids, naming, sizes
 from csi.core.errors import (
     Busy,
     Conflict,
@@ -324,12 +323,8 @@ def _is_clone(operation: Operation) -> bool:
 
 def _agreeing(volume: Volume, request: CreateRequest) -> Volume:
     """The volume itself. Raises: Conflict naming what differs from the request."""
-    differences: Sequence[str] = [
-        f"{field.name} is {getattr(volume.spec, field.name)!r}, asked for {getattr(request.spec, field.name)!r}"
-        for field in fields(VolumeSpec)
-        # Where the bricks lie is no property of the class: a repetition may come for another node.
-        if field.name != "zones" and getattr(volume.spec, field.name) != getattr(request.spec, field.name)
-    ]
+    # Where the bricks lie is no property of the class: a repetition may come for another node.
+    differences = changes.differences(volume.spec, request.spec)
     if volume.source != request.source:
         made, asked = (f"{s.kind} {s.id}" if s else "nothing" for s in (volume.source, request.source))
         differences = [f"it was made of {made}, asked for {asked}", *differences]

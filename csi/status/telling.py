@@ -105,11 +105,19 @@ def _of_snapshot(snapshot: Snapshot) -> Told:
     return Told(phase, waits, (Condition("Ready", False, phase, waits or "it is not to be used"),))
 
 
+_PHASES = {
+    OperationKind.EXPAND: "Expanding",
+    OperationKind.MODIFY: "Modifying",
+    OperationKind.HEAL: "Healing",
+    OperationKind.REBALANCE: "Rebalancing",
+}
+
+
 def _of_operation(operation: Operation) -> Told:
     if operation.kind is OperationKind.DELETE:
         phase = "Deleting"
-    elif operation.kind is OperationKind.EXPAND:
-        phase = "Expanding"
+    elif operation.kind in _PHASES:
+        phase = _PHASES[operation.kind]
     else:
         phase = "Creating" if operation.direction is Direction.FORWARD else "Undoing"
     return Told(phase, operation.error)
@@ -122,12 +130,9 @@ def trouble(operation: Operation) -> tuple[str, str] | None:
         return None
     if operation.kind is OperationKind.DELETE:
         return "DeletionWaits", f"volume {name} is being deleted; that waits, and is tried again: {operation.error}"
-    if operation.kind is OperationKind.EXPAND:
-        return (
-            "ExpansionWaits",
-            f"volume {name} is being expanded to {operation.volume.size} bytes; that waits, and is tried again: "
-            f"{operation.error}",
-        )
+    if operation.kind in _PHASES:
+        word = _PHASES[operation.kind]
+        return f"{word}Waits", f"volume {name}: {word.lower()} waits, and is tried again: {operation.error}"
     if operation.attempts:
         return (
             "UndoWaits",

@@ -25,7 +25,10 @@ RELEASE = "gluster-csi"
 IMAGE = f"localhost/gluster-csi:{csi.__version__}"
 SERVER_IMAGE = f"localhost/gluster-csi-server:{csi.__version__}"
 STORAGE_CLASS = "gluster"
-PROVISIONER = "registry.k8s.io/sig-storage/csi-provisioner:v6.3.0"
+SIDECARS = {
+    "csi-provisioner": "registry.k8s.io/sig-storage/csi-provisioner:v6.3.0",
+    "csi-resizer": "registry.k8s.io/sig-storage/csi-resizer:v2.2.0",
+}
 
 
 class Installation:
@@ -38,7 +41,8 @@ class Installation:
     def load_images(self) -> None:
         """Ours from the Dockerfile, the sidecars from the binaries, under the names that the chart asks for."""
         self._build(ROOT, IMAGE)
-        self.cluster.import_image(sidecar_image("csi-provisioner", PROVISIONER))
+        for program, name in SIDECARS.items():
+            self.cluster.import_image(sidecar_image(program, name))
 
     def load_server_image(self) -> None:
         """The one of GlusterFS itself."""

@@ -167,3 +167,41 @@ def test_a_host_that_is_away(client: Client, driver: Driver, tmp_path: Path) -> 
     with mounted(client, volume, tmp_path) as target:
         assert df(target) >= 2 * GIB
     patiently(lambda: client.delete(volume.volume_id))
+
+
+def test_further_sets_where_a_device_lacks_room(client: Client, driver: Driver, tmp_path: Path) -> None:
+    lab = driver.lab
+    volume = client.create("pvc-sets", GIB, {"volumeType": "replicate:3", "expansion": "addSets"})
+    with pytest.raises(grpc.RpcError) as refused:
+        expand(client, volume.volume_id, 1 << 40)
+    assert code(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "the largest that fits has" in (refused.value.details() or "")
+    # More than one device has.
+    capacity = client.controller.GetCapacity(pb.GetCapacityRequest(parameters={"volumeType": "replicate:3"}))
+    wanted = capacity.maximum_volume_size.value // 2 + 2 * GIB
+    with mounted(client, volume, tmp_path) as target:
+        for number in range(50):
+            (target / f"file{number}").write_bytes(bytes([number]) * 10000)
+        assert patiently(lambda: expand(client, volume.volume_id, wanted)) >= wanted
+        assert df(target) >= wanted
+        name = volume.volume_context["glusterVolume"]
+        info = lab.run(lab.hosts[0], ["gluster", "--mode=script", "volume", "info", name]).stdout
+        assert "x 3 = " in info
+        assert "1 x 3" not in info
+        deadline = time.monotonic() + 30
+        while "completed" not in (
+            said := lab.run(
+                lab.hosts[0], ["gluster", "--mode=script", "volume", "rebalance", name, "status"], check=False
+            ).stdout
+        ):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.5)
+        assert [(target / f"file{n}").read_bytes()[:1] for n in range(50)] == [bytes([n]) for n in range(50)]
+    patiently(lambda: client.delete(volume.volume_id))
+
+
+def test_a_volume_is_deleted_while_its_files_are_moved(client: Client) -> None:
+    volume = client.create("pvc-moved", GIB, {"volumeType": "none", "expansion": "addSets"})
+    capacity = client.controller.GetCapacity(pb.GetCapacityRequest(parameters={"volumeType": "none"}))
+    patiently(lambda: expand(client, volume.volume_id, capacity.maximum_volume_size.value // 2))
+    patiently(lambda: client.delete(volume.volume_id))

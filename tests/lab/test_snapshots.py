@@ -325,57 +325,51 @@ def test_not_while_a_brick_is_down(client: Client, driver: Driver) -> None:
     client.delete(volume.volume_id)
 
 
-def test_a_driver_that_dies_while_writers_are_held_up_leaves_nobody_waiting(
-    client: Client, driver: Driver, tmp_path: Path
-) -> None:
+def test_a_driver_that_dies_while_writers_are_held_up_leaves_nobody_waiting(driver: Driver, tmp_path: Path) -> None:
     """It ends when the bricks are frozen and the barrier is on: the hosts let go of both by themselves."""
-    volume = client.create("pvc-held", GIB)
-    name = volume.volume_context["glusterVolume"]
-    lab = driver.lab
-    with mounted(client, volume, tmp_path) as root:
-        driver.stop()
-        driver.settings = {**driver.settings, "snapshots": {"bound": 3.0}}
-        # cp that hangs: the driver waits for it with everything held.
-        for host in lab.hosts:
-            lab.run(
-                host, ["sh", "-c", "printf '#!/bin/sh\\nsleep 600\\n' >/usr/local/bin/cp; chmod +x /usr/local/bin/cp"]
-            )
-        try:
-            driver.start(topology=False)
-            with driver.client() as other:
-                pending = other.controller.CreateSnapshot.future(
-                    pb.CreateSnapshotRequest(name="s", source_volume_id=volume.volume_id), timeout=60
-                )
-                info = ["gluster", "--mode=script", "volume", "info", name]
-                deadline = time.monotonic() + 20
-                while "features.barrier: enable" not in lab.run(lab.hosts[0], info).stdout:
-                    assert time.monotonic() < deadline
-                time.sleep(0.5)
-                assert driver.process is not None
-                driver.process.kill()
-                driver.process.wait()
-                driver.process = None
-                pending.cancel()
-            began = time.monotonic()
-            with (root / "file").open("wb") as file:
-                file.write(b"written")
-                file.flush()
-                os.fsync(file.fileno())
-            took = time.monotonic() - began
-            print(f"\na writer waited for {took:.1f} s")
-            assert took < 8
-        finally:
-            for host in lab.hosts:
-                lab.run(host, ["sh", "-c", "rm -f /usr/local/bin/cp; pkill -x sleep"], check=False)
-        deadline = time.monotonic() + 10
-        while "features.barrier: enable" in lab.run(lab.hosts[0], info).stdout:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    lab, staging, target = driver.lab, tmp_path / "staging", tmp_path / "target"
+    with driver.client() as client:
+        volume = client.create("pvc-held", GIB)
+        client.stage(volume, staging)
+        client.publish(volume, staging, target)
+    driver.stop()
+    driver.settings = {**driver.settings, "snapshots": {"bound": 3.0}}
+    # cp that hangs: the driver waits for it with everything held.
+    hang = "printf '#!/bin/sh\\nsleep 600\\n' >/tmp/cp; chmod +x /tmp/cp; mount --bind /tmp/cp /usr/bin/cp"
+    for host in lab.hosts:
+        lab.run(host, ["sh", "-c", hang])
+    info = ["gluster", "--mode=script", "volume", "info", volume.volume_context["glusterVolume"]]
+    try:
         driver.start(topology=False)
-    snapshot = take(client_of(driver), "s", volume)
-    drop(client_of(driver), snapshot)
-    client_of(driver).delete(volume.volume_id)
-
-
-def client_of(driver: Driver) -> Client:
-    return Client(driver.socket)
+        with driver.client() as client:
+            request = pb.CreateSnapshotRequest(name="s", source_volume_id=volume.volume_id)
+            pending = client.controller.CreateSnapshot.future(request, timeout=60)  # type: ignore[attr-defined]
+            deadline = time.monotonic() + 20
+            while "features.barrier: enable" not in lab.run(lab.hosts[0], info).stdout:
+                assert time.monotonic() < deadline
+            time.sleep(0.5)
+            assert driver.process is not None
+            driver.process.kill()
+            driver.process.wait()
+            driver.process = None
+            pending.cancel()
+        began = time.monotonic()
+        with (target / "file").open("wb") as file:
+            file.write(b"written")
+            file.flush()
+            os.fsync(file.fileno())
+        took = time.monotonic() - began
+        print(f"\na writer waited for {took:.1f} s")
+        assert 0.5 < took < 8
+        while "features.barrier: enable" in lab.run(lab.hosts[0], info).stdout:
+            assert time.monotonic() < began + 10
+            time.sleep(0.2)
+    finally:
+        for host in lab.hosts:
+            lab.run(host, ["sh", "-c", "umount /usr/bin/cp; rm -f /tmp/cp; pkill -x sleep"], check=False)
+    driver.start(topology=False)
+    with driver.client() as client:
+        drop(client, take(client, "s", volume))
+        client.unpublish(volume, target)
+        client.unstage(volume, staging)
+        client.delete(volume.volume_id)

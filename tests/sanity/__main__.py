@@ -19,7 +19,8 @@ SKIPS = HERE / "skips.json"
 
 def run_suite(driver: Driver, work: Path) -> list[dict[str, str]]:
     """Every spec with its full name and state."""
-    report = work / "report.json"
+    report, mutable = work / "report.json", work / "mutable.yaml"
+    mutable.write_text("profile: db-workload\nvolumeOptions: performance.io-cache off, client.event-threads 4\n")
     subprocess.run(
         [
             str(BINARY),
@@ -27,6 +28,7 @@ def run_suite(driver: Driver, work: Path) -> list[dict[str, str]]:
             f"--csi.mountdir={work / 'mount'}",
             f"--csi.stagingdir={work / 'staging'}",
             f"--csi.testvolumesize={1 << 30}",
+            f"--csi.testvolumemutableparameters={mutable}",
             f"--ginkgo.json-report={report}",
             "--ginkgo.no-color",
             "--ginkgo.succinct",

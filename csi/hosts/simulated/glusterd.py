@@ -8,14 +8,13 @@ their file system busy. Commands act at once; ``refuse_locked`` makes the next o
 
 from __future__ import annotations
 
-import functools
 import uuid
 from collections.abc import Callable
 
 from csi.hosts.simulated import glusterd_answers as answers
+from csi.hosts.simulated import glusterd_commands as commands
 from csi.hosts.simulated.glusterd_answers import SimulatedVolume
-from csi.hosts.simulated.glusterd_creation import creation
-from csi.hosts.simulated.glusterd_pool import RefusedError, TrustedPool
+from csi.hosts.simulated.glusterd_pool import RefusedError, TrustedPool, uuid_of
 from csi.hosts.simulated.machine import Machine
 from csi.hosts.simulated.world import World
 
@@ -50,9 +49,11 @@ class SimulatedGlusterd:
             "volume start": self._start,
             "volume status": self._status,
             "volume barrier": self._barrier,
-            "volume heal": self._heal,
             "volume stop": self._stop,
             "volume delete": self._delete,
+            "volume add-brick": self._add_bricks,
+            "volume heal": self._heal,
+            "volume rebalance": lambda m, w: answers.rebalanced(self._volume(m, w[0]), w[1]),
             "peer probe": self._probe,
             "peer status": self._peers,
         }
@@ -169,7 +170,7 @@ class SimulatedGlusterd:
         return volume
 
     def _create(self, machine: Machine, words: list[str]) -> str:
-        name, counts, bricks = creation(words)
+        name, counts, bricks = commands.creation(words)
         pool = self._pool(machine)
         if self._locked.get(name, 0) > 0:
             self._volume(machine, name)
@@ -196,6 +197,27 @@ class SimulatedGlusterd:
                     raise RefusedError(f"Staging failed on {address}. Error: {refusal}") from None
         pool.add(volume, [owner.name for owner in owners])
         return answers.changed("volCreate", volume)
+
+    def _add_bricks(self, machine: Machine, words: list[str]) -> str:
+        name, counts, bricks = commands.addition(words)
+        pool = self._pool(machine)
+        if (volume := pool.volumes.get(name)) is None:
+            raise RefusedError(f"Unable to get volinfo for volume name {name}", 0)
+        volume = self._volume(machine, name)
+        if set(bricks) & set(volume.bricks):
+            raise RefusedError("Operation failed", 0)
+        grown = commands.arranged(volume, counts, bricks)
+        owners = [self._owner(machine, address, path) for address, path in bricks]
+        for owner, (address, path) in zip(owners, bricks, strict=True):
+            self._take_brick(owner, address, path, volume.uuid)
+            pool.claim(owner.name, path)
+        volume.bricks, volume.counts = grown
+        for owner in set(owners) if volume.started else ():
+            self._spawn(owner, volume)
+        return answers.document(0, 0, tail="  <cliOp>volAddBrick</cliOp>\n", output="Add Brick successful")
+
+    def _heal(self, machine: Machine, words: list[str]) -> str:
+        return answers.healed(self._volume(machine, words[0], change=False))
 
     def _owner(self, machine: Machine, address: str, path: str) -> Machine:
         """The machine of a new brick, if it may have it."""
@@ -354,9 +376,6 @@ class SimulatedGlusterd:
         volume.options["features.barrier"] = words[1]
         return answers.document(0, 0)
 
-    def _heal(self, machine: Machine, words: list[str]) -> str:
-        return answers.heals(self._volume(machine, words[0], change=False))
-
     def _stop(self, machine: Machine, words: list[str]) -> str:
         volume = self._volume(machine, words[0])
         if not volume.started and "force" not in words[1:]:
@@ -380,13 +399,3 @@ class SimulatedGlusterd:
             raise RefusedError("Some of the peers are down")
         pool.remove(volume, [self._world.machines[address].name for address, _ in volume.bricks])
         return answers.changed("volDelete", volume)
-
-
-def uuid_of(machine: Machine) -> str:
-    """The same in every life of the machine."""
-    return _uuid_of(machine.name)
-
-
-@functools.cache
-def _uuid_of(name: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))

@@ -43,6 +43,7 @@ class SimulatedVolume:
     options: dict[str, str] = field(default_factory=dict)
     snapshots: int = 0
     unhealed: int = 0  # files, on each brick
+    rebalance: str = ""  # "in progress" or "completed"
     pids: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -139,6 +140,31 @@ def _brick(volume: SimulatedVolume, place: int) -> str:
     return f"          <brick>{brick}<name>{brick}</name><isArbiter>{arbiter}</isArbiter></brick>\n"
 
 
+def healed(volume: SimulatedVolume) -> str:
+    """``volume heal NAME info summary`` ."""
+    bricks = "".join(
+        f"      <brick>\n        <name>{escape(f'{address}:{path}')}</name>\n        <status>Connected</status>\n"
+        f"        <totalNumberOfEntries>{volume.unhealed}</totalNumberOfEntries>\n      </brick>\n"
+        for address, path in volume.bricks
+    )
+    info = f"  <healInfo>\n    <bricks>\n{bricks}    </bricks>\n  </healInfo>\n"
+    return f"{_HEAD}{info}  <opRet>0</opRet>\n  <opErrno>0</opErrno>\n  <opErrstr/>\n</cliOutput>\n"
+
+
+def rebalanced(volume: SimulatedVolume, word: str) -> str:
+    """``volume rebalance NAME start`` or ``status``; it takes no time."""
+    if len(volume.bricks) == volume.set_size:
+        text = f"Volume {volume.name} is not a distribute volume or contains only 1 brick.\nNot performing rebalance"
+        return document(-1, 30800, text)
+    if word == "start":
+        volume.rebalance = volume.rebalance or "completed"
+        return document(0, 0, tail="  <volRebalance>\n    <op>1</op>\n  </volRebalance>\n")
+    if not volume.rebalance:
+        return document(-1, 30800, f"Rebalance not started for volume {volume.name}.")
+    state = f"<statusStr>{volume.rebalance}</statusStr>"
+    return document(0, 0, tail=f"  <volRebalance><aggregate>{state}</aggregate></volRebalance>\n")
+
+
 def status(volume: SimulatedVolume, nodes: Sequence[tuple[str, str, str, int]]) -> str:
     """``nodes`` are (host, path, peer, pid); a pid of -1 is of one that does not run."""
     body = "".join([_node(*node) for node in nodes])
@@ -158,16 +184,6 @@ def _node(host: str, path: str, peer: str, pid: int) -> str:
         f"          <peerid>{peer}</peerid>\n          <status>{int(pid > 0)}</status>\n          <pid>{pid}</pid>\n"
         "        </node>\n"
     )
-
-
-def heals(volume: SimulatedVolume) -> str:
-    """Of ``heal info summary``."""
-    body = "".join(
-        f"      <brick>\n        <name>{escape(f'{address}:{path}')}</name>\n        <status>Connected</status>\n"
-        f"        <totalNumberOfEntries>{volume.unhealed}</totalNumberOfEntries>\n      </brick>\n"
-        for address, path in volume.bricks
-    )
-    return document(0, 0, tail=f"  <healInfo>\n    <bricks>\n{body}    </bricks>\n  </healInfo>\n")
 
 
 def peers(others: Iterable[tuple[str, Sequence[str], bool]]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -42,9 +44,13 @@ class TrustedPool:
         """``machines[i]`` has ``volume.bricks[i]``."""
         self.volumes[volume.name] = volume
         for machine, (_, path) in zip(machines, volume.bricks, strict=True):
-            self._bricks.add((machine, path))
-            for directory in _above(path):
-                self._above[machine, directory] = self._above.get((machine, directory), 0) + 1
+            self.claim(machine, path)
+
+    def claim(self, machine: str, path: str) -> None:
+        """A brick of a volume lies there now."""
+        self._bricks.add((machine, path))
+        for directory in _above(path):
+            self._above[machine, directory] = self._above.get((machine, directory), 0) + 1
 
     def remove(self, volume: SimulatedVolume, machines: Sequence[str]) -> None:
         del self.volumes[volume.name]
@@ -54,3 +60,13 @@ class TrustedPool:
                 self._above[machine, directory] -= 1
                 if not self._above[machine, directory]:
                     del self._above[machine, directory]
+
+
+def uuid_of(machine: Machine) -> str:
+    """The same in every life of the machine."""
+    return _uuid_of(machine.name)
+
+
+@functools.cache
+def _uuid_of(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))

@@ -125,6 +125,8 @@ def _of_operation(operation: Operation, volume: Volume | None) -> Iterator[Chang
 
 def _is_over(change: Operation, volume: Volume | None, inventory: Inventory) -> bool:
     """The change is done, or the volume is deleted in its place."""
+    if change.kind in (OperationKind.HEAL, OperationKind.REBALANCE) and volume is not None:
+        return naming.operation_id(OperationKind.DELETE, volume.id) in inventory.operations
     if volume is None or volume == replace(change.volume, state=volume.state, version=volume.version):
         return True
     return naming.operation_id(OperationKind.DELETE, volume.id) in inventory.operations

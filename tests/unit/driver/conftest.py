@@ -32,6 +32,7 @@ from csi.driver.groupcontroller import GroupControllerService
 from csi.driver.identity import IdentityService
 from csi.driver.server import Server
 from csi.service.expansion import ExpandRequest, Expansion
+from csi.service.modification import Modification, ModifyRequest
 from csi.service.placing import Capacity
 from csi.service.snapshots import Group, SnapshotPage, Snapshots
 from csi.service.volumes import Condition, CreateRequest, Page, Volumes
@@ -184,6 +185,17 @@ class FakeExpansion:
 
 
 @dataclass
+class FakeModification:
+    volumes: FakeVolumes
+    asked: list[ModifyRequest] = field(default_factory=list)
+
+    async def modify(self, request: ModifyRequest) -> Volume:
+        self.volumes._fail()
+        self.asked.append(request)
+        return self.volumes.get(request.volume_id)
+
+
+@dataclass
 class Edge:
     """A running server, and clients for it."""
 
@@ -192,6 +204,7 @@ class Edge:
     volumes: FakeVolumes
     snapshots: FakeSnapshots
     expansion: FakeExpansion
+    modification: FakeModification
     identity_service: IdentityService
     channel: grpc.aio.Channel
 
@@ -216,12 +229,18 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     identity = IdentityService("csi.gluster.org", "1.2.3")
     server.add_identity(identity)
     expansion = FakeExpansion(volumes)
-    controller = ControllerService(cast(Volumes, volumes), cast(Expansion, expansion), cast(Snapshots, snapshots))
+    modification = FakeModification(volumes)
+    controller = ControllerService(
+        cast(Volumes, volumes),
+        cast(Expansion, expansion),
+        cast(Modification, modification),
+        cast(Snapshots, snapshots),
+    )
     server.add_controller(controller)
     server.add_group_controller(GroupControllerService(cast(Snapshots, snapshots)))
     await server.start()
     async with grpc.aio.insecure_channel(f"unix://{path}") as channel:
-        yield Edge(path, server, volumes, snapshots, expansion, identity, channel)
+        yield Edge(path, server, volumes, snapshots, expansion, modification, identity, channel)
     await server.stop(0)
 
 

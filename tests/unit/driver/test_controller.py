@@ -14,6 +14,7 @@ from csi.core.model import Durability, Protection
 from csi.driver.controller import ControllerService
 from csi.driver.zones import KEY
 from csi.service.expansion import ExpandRequest, Expansion
+from csi.service.modification import Modification, ModifyRequest
 from csi.service.snapshots import Snapshots
 from csi.service.volumes import Volumes
 from tests.unit.driver.conftest import GIB, Edge, FakeVolumes, block, capability
@@ -53,6 +54,7 @@ async def test_capabilities(edge: Edge) -> None:
         "GET_VOLUME",
         "VOLUME_CONDITION",
         "EXPAND_VOLUME",
+        "MODIFY_VOLUME",
         "SINGLE_NODE_MULTI_WRITER",
         "CREATE_DELETE_SNAPSHOT",
         "LIST_SNAPSHOTS",
@@ -113,7 +115,8 @@ async def test_the_owner_of_a_claim_is_told_of_parameters_without_effect() -> No
     uid = "0f8ae0c2-9a1c-4a9e-8d5b-0d2f2f3c1a11"
     of_claim = {"csi.storage.k8s.io/pvc/name": "data", "csi.storage.k8s.io/pvc/namespace": "shop"}
     controller = ControllerService(
-        cast(Volumes, FakeVolumes()), cast(Expansion, None), cast(Snapshots, None), Notices()
+        *(cast(Volumes, FakeVolumes()), cast(Expansion, None), cast(Modification, None), cast(Snapshots, None)),
+        Notices(),
     )
     for name, parameters in (
         (f"pvc-{uid}", {"resturl": "http://heketi:8080", "secretName": "s", **of_claim}),
@@ -224,6 +227,7 @@ async def test_validate_confirms_what_was_asked(edge: Edge) -> None:
         ({"parameters": {"volumeType": "none"}}, "parameters"),
         ({"parameters": {"noSuchParameter": "1"}}, "noSuchParameter"),
         ({"mutable_parameters": {"a": "b"}}, "mutable_parameters"),
+        ({"mutable_parameters": {"profile": "virt"}}, "mutable_parameters"),
     ],
 )
 async def test_validate_tells_what_it_can_not_confirm(edge: Edge, changes: dict[str, Any], word: str) -> None:
@@ -273,6 +277,33 @@ async def test_expand_refuses(edge: Edge, changes: dict[str, Any], code: grpc.St
         **changes,
     }
     await refused(edge.controller.ControllerExpandVolume(pb.ControllerExpandVolumeRequest(**fields)), code, word)
+
+
+# --- modify -----------------------------------------------------------------------------------
+
+
+async def test_modify(edge: Edge) -> None:
+    volume = edge.volumes.add("pvc-1")
+    parameters = {"profile": "virt", "arbiter": "true"}
+    await edge.controller.ControllerModifyVolume(
+        pb.ControllerModifyVolumeRequest(volume_id=volume.id, mutable_parameters=parameters)
+    )
+    assert edge.modification.asked == [ModifyRequest.of(volume.id, parameters)]
+    call = edge.controller.ControllerModifyVolume
+    await refused(call(pb.ControllerModifyVolumeRequest()), Code.INVALID_ARGUMENT, "volume_id")
+    await refused(call(pb.ControllerModifyVolumeRequest(volume_id="fake")), Code.NOT_FOUND, "fake")
+
+
+async def test_create_takes_mutable_parameters_before_those_of_the_class(edge: Edge) -> None:
+    parameters = {"volumeType": "replicate:2", "volumeOptions": "performance.io-cache on,features.shard on"}
+    mutable = {"volumeType": "replicate:3", "volumeOptions": "performance.io-cache off", "profile": "virt"}
+    volume = (await edge.controller.CreateVolume(create(parameters=parameters, mutable_parameters=mutable))).volume
+    (asked,) = edge.volumes.created
+    assert asked.spec.durability == Durability(Protection.REPLICATE, 1, 2)
+    assert asked.spec.options == (("performance.io-cache", "off"), ("features.shard", "on"))
+    assert asked.spec.profile == "virt"
+    reply = await edge.controller.ValidateVolumeCapabilities(validate(volume.volume_id, mutable_parameters=mutable))
+    assert dict(reply.confirmed.mutable_parameters) == mutable
 
 
 # --- list, get --------------------------------------------------------------------------------

@@ -36,6 +36,33 @@ def test_one_volume_is_the_same_as_among_all() -> None:
     assert alone in parse.volumes(document("volume-info-all"))
 
 
+def test_a_volume_with_a_copy_more() -> None:
+    (found,) = parse.volumes(document("volume-info-after-add-brick"))
+    assert found.volume.bricks == tuple((f"192.0.2.1{n}", "/srv/d0/a-0/brick") for n in (1, 2, 3))
+
+
+def test_what_is_to_be_healed() -> None:
+    summary = (RECORDED / "10.3-volume-heal-info-summary.xml").read_text()
+    assert parse.unhealed(document("volume-heal-info-summary")) == 0
+    for counts, entries in ((("2", "0", "3"), 5), (("2", "-", "3"), None)):
+        text = summary
+        for count in counts:
+            zero = "<totalNumberOfEntries>0<"
+            text = text.replace(zero, f"<totalNumberOfEntries>{count} <", 1)
+        root = ElementTree.fromstring(text.replace(" </total", "</total").partition("?>")[2])
+        assert parse.unhealed(root) == entries
+    assert parse.unhealed(document("volume-info-all-empty")) is None
+
+
+def test_how_far_a_rebalance_is() -> None:
+    assert parse.rebalance(document("volume-rebalance-status-done")) == "completed"
+
+
+def test_a_group_of_options() -> None:
+    text = "performance.io-cache=off\n# remark\n\nclient.event-threads=4\nuser.empty=\n"
+    assert parse.group(text) == (("performance.io-cache", "off"), ("client.event-threads", "4"))
+
+
 def test_no_volumes() -> None:
     assert parse.volumes(document("volume-info-all-empty")) == ()
 

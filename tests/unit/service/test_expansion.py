@@ -20,8 +20,10 @@ from csi.core.errors import (
     Unavailable,
 )
 from csi.core.model import BrickRole, OperationKind, Volume
+from csi.hosts.simulated.filesystem import FileSystem
 from csi.hosts.simulated.world import Fault, Kind
 from csi.service.expansion import ExpandRequest
+from tests.crash.traces import traces
 from tests.unit.service.conftest import GIB, Pool
 
 GROW = "csi_brick_grow*"
@@ -244,3 +246,71 @@ async def test_a_half_grown_volume_is_found_with_its_old_size(pool: Pool) -> Non
     found = pool.core.volumes.get(volume.id)
     assert found.size == GIB
     check(pool, await expand(pool, found, 4 * GIB))
+
+
+async def test_further_sets_where_the_class_allows_them(pool: Pool) -> None:
+    volume = await pool.create(size=15 * GIB, expansion="addSets")
+    with pytest.raises(NoSpace) as refused:
+        await expand(pool, volume, 100 * GIB)
+    larger = await expand(pool, volume, 16 * GIB)  # still in place
+    assert larger.set_count == 1
+    check(pool, larger)
+    assert refused.value.largest > 16 * GIB
+    assert not pool.core.outside.store.inventory.operations
+
+
+@pytest.fixture
+async def wide(pool: Pool) -> Pool:
+    """A second device on each host, so that no brick can grow to what the pool could hold."""
+    for number in range(1, 4):
+        machine = pool.world.machines[f"h{number}"]
+        machine.disks["/dev/disk9"] = FileSystem("xfs", 20 * GIB)
+        machine.make_directory("/srv/d1", parents=True)
+        machine.mount_line("/dev/disk9", "/srv/d1", "noatime")
+    assert not [progress.line for progress in await pool.load() if progress.failed]
+    pool.clean = traces(pool.world)
+    return pool
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"arbiter": "true"}, {"volumetype": "disperse:2:1"}, {"volumetype": "none"}]
+)
+async def test_a_device_that_lacks_room(wide: Pool, parameters: dict[str, str]) -> None:
+    plain = await wide.create("plain", **parameters)
+    share = 45 * GIB if "disperse:2:1" in parameters.values() else 25 * GIB
+    with pytest.raises(NoSpace):
+        await expand(wide, plain, share)
+    await wide.core.volumes.delete(plain.id)
+    volume = await wide.create(expansion="addSets", **parameters)
+    larger = await expand(wide, volume, share)
+    assert larger.set_count > 1
+    inventory = wide.core.outside.store.inventory
+    assert [operation.kind for operation in inventory.operations.values()] == [OperationKind.REBALANCE]
+    assert used(wide) == sum(brick.footprint for brick in larger.bricks)
+    assert brick_sizes(wide, larger) == {brick.id: brick.size for brick in larger.bricks}
+    await wide.core.recovery.look()
+    assert not wide.core.outside.store.inventory.operations
+    await wide.forget()
+    await wide.load()
+    assert wide.core.volumes.get(volume.id).bricks == larger.bricks
+    await wide.core.volumes.delete(volume.id)
+    assert wide.left() == []
+
+
+@pytest.mark.parametrize("command", ["csi_brick_format*", "*volume add-brick*", "*volume rebalance*", GROW])
+@pytest.mark.parametrize("then", ["recovered", "asked for less", "deleted"])
+async def test_further_sets_that_fail_half_way(wide: Pool, command: str, then: str) -> None:
+    volume = await wide.create(expansion="addSets")
+    wide.world.inject(Fault("h1", command, Kind.ERROR))
+    with pytest.raises(Unavailable):
+        await expand(wide, volume, 25 * GIB)
+    assert wide.core.volumes.get(volume.id).size == GIB
+    if then == "recovered":
+        await wide.core.recovery.look()
+    elif then == "asked for less":
+        await expand(wide, volume, 2 * GIB)
+    if then != "deleted":
+        assert wide.core.volumes.get(volume.id).size == 25 * GIB
+    await wide.core.volumes.delete(volume.id)
+    assert wide.left() == []
+    assert used(wide) == 0

@@ -1,7 +1,8 @@
-"""An expansion over simulated hosts, ended at every command and every commit: what the next life makes of it.
+"""An expansion or a modification over simulated hosts, ended at every command and commit: what the next life does.
 
-Each point is tried with four next lives: its recovery acts by itself, the caller asks again, asks for less, or deletes
-the volume. Before they do anything, the volume is looked at: it may be told as grown only if all its bricks have grown.
+Each point is tried with several next lives: its recovery acts by itself, the caller asks again, asks for less, or
+deletes the volume. Before they do anything, the volume is looked at: it may be told as grown only if all its bricks
+have grown, and as changed only if all its bricks are there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from csi.core.errors import DriverError
 from csi.core.model import BrickRole, Volume
 from csi.hosts.simulated.world import Crashed, World
 from csi.service.expansion import ExpandRequest
+from csi.service.modification import ModifyRequest
 from csi.service.volumes import CreateRequest
 from tests.crash.simulated import GIB, NAME, Scenario, Trial, trial_directory
 from tests.crash.states import CustomResources, SqliteState, State
@@ -28,8 +30,21 @@ LIVES = ("recovered", "retried", "asked for less", "deleted")
 
 
 @dataclass(frozen=True, slots=True)
-class Growing(Scenario):
+class Change(Scenario):
+    """``mutable``: what is modified; empty: the volume is expanded."""
+
     parameters: tuple[tuple[str, str], ...] = ()
+    mutable: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def lives(self) -> tuple[str, ...]:
+        return tuple(life for life in LIVES if not self.mutable or life != "asked for less")
+
+    async def act(self, core: app.Core, volume: Volume, size: int = LARGE) -> None:
+        if self.mutable:
+            await core.modification.modify(ModifyRequest(volume.id, self.mutable))
+        else:
+            await core.expansion.expand(ExpandRequest(volume.id, size, 0))
 
     def request(self) -> CreateRequest:
         spec = params.parse({"volumeType": self.volume_type, **dict(self.parameters)}).spec
@@ -37,14 +52,13 @@ class Growing(Scenario):
 
 
 SCENARIOS = (
-    Growing("expand, replicate 3", 3, "replicate:3"),
-    Growing("expand, arbiter", 3, "replicate:3", parameters=(("arbiter", "true"),)),
-    Growing("expand, disperse 4+2", 6, "disperse:4:2"),
+    Change("expand, replicate 3", 3, "replicate:3"),
+    Change("expand, arbiter", 3, "replicate:3", parameters=(("arbiter", "true"),)),
+    Change("expand, disperse 4+2", 6, "disperse:4:2"),
+    Change("modify, options", 3, "replicate:3", mutable=(("volumeOptions", "performance.io-cache off"),)),
+    Change("modify, a third copy", 3, "replicate:2", mutable=(("volumeType", "replicate:3"),)),
+    Change("modify, an arbiter", 3, "replicate:2", mutable=(("arbiter", "true"),)),
 )
-
-
-async def _grow(core: app.Core, volume: Volume, size: int) -> Volume:
-    return await core.expansion.expand(ExpandRequest(volume.id, size, 0))
 
 
 def told(core: app.Core, world: World) -> list[str]:
@@ -69,7 +83,7 @@ def told(core: app.Core, world: World) -> list[str]:
 class Trials:
     """All points of one scenario."""
 
-    def __init__(self, scenario: Growing, kept: type[State]) -> None:
+    def __init__(self, scenario: Change, kept: type[State]) -> None:
         self._scenario = scenario
         self._kept = kept
 
@@ -79,14 +93,15 @@ class Trials:
         return trial.core, await trial.core.volumes.create(self._scenario.request())
 
     async def reference(self) -> tuple[dict[str, object], dict[str, object], list[str]]:
-        """The traces without the volume and with the large one, and the labels of all points of its growth."""
+        """The traces without the volume and with the large one, and the labels of all points of the change."""
         directory = trial_directory()
         try:
             trial = Trial(self._scenario, directory, self._kept())
             core, volume = await self._begun(trial)
             trial.world.revive()
-            await _grow(core, volume, LARGE)
+            await self._scenario.act(core, volume)
             points = list(trial.world.points)
+            await core.recovery.look()  # which closes what gluster has done meanwhile
             large = traces(trial.world)
             await core.volumes.delete(volume.id)
             without = traces(trial.world)
@@ -102,7 +117,7 @@ class Trials:
             core, volume = await self._begun(trial)
             trial.world.arm(point)
             with suppress(Crashed):
-                await _grow(core, volume, LARGE)
+                await self._scenario.act(core, volume)
             if not trial.world.crashed:
                 return [f"point {point} was never reached"]
             await trial.end_life()
@@ -112,20 +127,22 @@ class Trials:
                 case "recovered":
                     await core.recovery.look()
                 case "retried":
-                    await _grow(core, volume, LARGE)
+                    await self._scenario.act(core, volume)
                 case "asked for less":
-                    await _grow(core, volume, MIDDLE)
+                    await self._scenario.act(core, volume, MIDDLE)
                 case _:
                     with suppress(DriverError):
                         await core.volumes.delete(volume.id)
                     problems += trial.audit(without)
                     await trial.end_life()
                     return problems
+            await core.recovery.look()
             problems += told(core, trial.world)
             if core.outside.store.inventory.operations:
                 problems.append("an operation is still open")
             # From wherever it is now, the ordinary way must lead on.
-            await _grow(core, volume, LARGE)
+            await self._scenario.act(core, volume)
+            await core.recovery.look()
             problems += [*told(core, trial.world), *trial.audit(large)]
             await core.volumes.delete(volume.id)
             problems += trial.audit(without)
@@ -140,7 +157,7 @@ class Trials:
         without, large, points = await self.reference()
         problems = []
         for point, label in enumerate(points):
-            for life in LIVES:
+            for life in self._scenario.lives:
                 for problem in await self.at(point, life, without, large):
                     problems.append(f"{self._scenario.name}, point {point} ({label}), {life}: {problem}")
         return f"{self._scenario.name}, state in {self._kept.name}", len(points), problems
