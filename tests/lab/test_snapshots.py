@@ -17,7 +17,7 @@ import grpc
 import pytest
 
 from csi.api import csi_pb2 as pb
-from tests.driver import GIB, Client, Driver, capability
+from tests.driver import GIB, Client, Driver, capability, patiently
 from tests.lab import Lab
 
 pytestmark = pytest.mark.lab
@@ -369,7 +369,8 @@ def test_a_driver_that_dies_while_writers_are_held_up_leaves_nobody_waiting(driv
             lab.run(host, ["sh", "-c", "umount /usr/bin/cp; rm -f /tmp/cp; pkill -x sleep"], check=False)
     driver.start(topology=False)
     with driver.client() as client:
-        drop(client, take(client, "s", volume))
+        # What the driver that died had begun is undone first.
+        drop(client, patiently(lambda: take(client, "s", volume)))
         client.unpublish(volume, target)
         client.unstage(volume, staging)
         client.delete(volume.volume_id)
