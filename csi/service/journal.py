@@ -45,7 +45,7 @@ from csi.ports import Change, Clock, Put, Remove, Store
 BRICKS_OF: dict[SourceKind | None, tuple[Step, ...]] = {
     None: (Step.MAKE_BRICKS,),
     SourceKind.SNAPSHOT: (Step.FILL_FROM_SNAPSHOT, Step.MAKE_FROM_COPIES),
-    SourceKind.VOLUME: (Step.COPY_VOLUME, Step.MAKE_FROM_COPIES),
+    SourceKind.VOLUME: (Step.COPY_VOLUME,),
 }
 CREATE_STEPS = (Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
 DELETE_STEPS = (Step.REMOVE_VOLUME, Step.DESTROY_BRICKS)

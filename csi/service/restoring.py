@@ -159,8 +159,13 @@ class Restoring:
             await self.copying.prepare([present])
             targets = self._steps.placed(volume)
             pairs = tuple(Pair(b, t) for b, t in zip(self._steps.placed(present), targets, strict=True))
-            await self.copying.take(volume.id, [Task(present, pairs)])
-            await self.copying.seal(targets)
+
+            async def make() -> None:
+                # Until this is done nobody has been told of the bricks, glusterd included: they are sealed as they are then.
+                await self._adopt(volume)
+                await self.copying.seal(targets)
+
+            await self.copying.take(volume.id, [Task(present, pairs)], make)
 
         await self.turns.holding([source.id], work)
 
