@@ -161,7 +161,7 @@ class Restoring:
             pairs = tuple(Pair(b, t) for b, t in zip(self._steps.placed(present), targets, strict=True))
 
             async def make() -> None:
-                # Until this is done nobody has been told of the bricks, glusterd included: they are sealed as they are then.
+                # Until this is done nobody has been told of the bricks: they are sealed as they are then.
                 await self._adopt(volume)
                 await self.copying.seal(targets)
 
