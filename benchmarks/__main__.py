@@ -1,5 +1,5 @@
-"""``make bench``: every figure as a ratio or against its limit, in one run. Arguments pick parts: pool scale fill
-store."""
+"""``make bench``: every figure as a ratio or against its limit, in one run. Arguments pick parts: pool copies
+scale fill store."""
 
 from __future__ import annotations
 
@@ -76,7 +76,13 @@ def show_store() -> bool:
     return all(good)
 
 
-PARTS = {"pool": show_pool, "scale": show_scale, "fill": show_fill, "store": show_store}
+def show_copies() -> bool:
+    from benchmarks import copies
+
+    return copies.show(console, _verdict)
+
+
+PARTS = {"pool": show_pool, "copies": show_copies, "scale": show_scale, "fill": show_fill, "store": show_store}
 
 
 def main() -> int:

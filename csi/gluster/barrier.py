@@ -21,7 +21,7 @@ from csi.ports import Clock, Pool, Runner
 _LATE = 78  # of the verbs
 _HEAL_PATIENCE = 5.0  # seconds: what is written to just now can look as if it were to be healed
 _HEAL_PAUSE = 0.3
-_UNDER_WAY = "1"  # of a task, in glusterd's words "in progress"
+_UNDER_WAY = ("1", "5")  # of a task: "in progress", "fix-layout in progress"
 
 
 class Barrier:
@@ -44,7 +44,7 @@ class Barrier:
         down = [f"{a}:{p}" for a, p in words.bricks_of(volume, hosts) if not online.get((a, p), False)]
         if down:
             return f"bricks are down: {', '.join(down)}"
-        if tasks := [kind for kind, status in parse.tasks(document) if status == _UNDER_WAY]:
+        if tasks := [kind for kind, status in parse.tasks(document) if status in _UNDER_WAY]:
             return f"gluster is at work on it: {', '.join(tasks)}"
         return await self._unhealed(pool, volume)
 

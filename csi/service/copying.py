@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -37,6 +37,14 @@ class Task:
 
     volume: Volume
     pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken(Generic[T]):
+    """``moment``: that the copies show, in seconds since the epoch. ``done``: what was done with them gave."""
+
+    moment: float
+    done: T
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +102,8 @@ class Copying:
             raise Unavailable(f"volume {volume.name!r} cannot be copied now: {why}; ask again when that is over")
         return ()
 
-    async def take(self, name: str, tasks: Sequence[Task]) -> float:
-        """Copy them; the moment that the copies show. ``name``: of the hold on the hosts.
+    async def take(self, name: str, tasks: Sequence[Task], then: Callable[[], Coroutine[Any, Any, T]]) -> Taken[T]:
+        """Copy them. ``name``: of the hold on the hosts. ``then``: with the copies, beside the end of the barrier.
 
         Raises: Unavailable if it took too long, CannotCopy, Incoherent and the errors of the hosts. What there is of
         the targets then is not to be used.
@@ -109,15 +117,15 @@ class Copying:
         except BaseException:
             await self._let_go(tasks, groups, hold)
             raise
-        thawed, ended = await self._ended(tasks, groups, hold)
+        held, done = await self._ended(tasks, groups, hold, then)
         took = self.clock.monotonic() - begun
         _log.info("copied", hold=name, seconds=round(took, 3), volumes=len(tasks), hosts=len(groups))
-        if not (thawed and ended) or took > self.bound:
+        if not held:
             raise Unavailable(
                 f"the bricks could not be copied within {self.bound:g} s (it took {took:.1f} s), so what was copied is "
                 "not used: try again when there is less to be written, or raise snapshots.bound"
             )
-        return min(moments)
+        return Taken(min(moments), done)
 
     async def seal(self, targets: Sequence[Placed]) -> tuple[int, ...]:
         """The copies are safe from a power cut; what each takes, in the order of ``targets``."""
@@ -139,14 +147,22 @@ class Copying:
         calls.append(self._on_pools([Task(volume, ()) for volume in volumes], self._gluster.unhold))
         await together(calls)
 
-    async def _ended(self, tasks: Sequence[Task], groups: Sequence[_Group], hold: Hold) -> tuple[bool, bool]:
-        """Thawed, then the barrier off; whether each had lasted until now."""
+    async def _ended(
+        self, tasks: Sequence[Task], groups: Sequence[_Group], hold: Hold, then: Callable[[], Coroutine[Any, Any, T]]
+    ) -> tuple[bool, T]:
+        """Thawed, then the barrier off; whether both had lasted until now, and what ``then`` gave."""
         try:
             thawed = all(await together([g.copies.release(g.host, g.bricks, hold) for g in groups]))
         except BaseException:
             await self._let_go(tasks, groups, hold)
             raise
-        return thawed, all(await self._on_pools(tasks, self._gluster.unhold))
+        ended, done = await asyncio.gather(self._on_pools(tasks, self._gluster.unhold), then(), return_exceptions=True)
+        for outcome in (ended, done):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        assert not isinstance(ended, BaseException)
+        assert not isinstance(done, BaseException)
+        return thawed and all(ended), done
 
     async def _let_go(self, tasks: Sequence[Task], groups: Sequence[_Group], hold: Hold) -> None:
         """Whatever went wrong. Where it can't be done the host does it by itself."""

@@ -21,7 +21,6 @@ from csi.core.model import (
     Copy,
     Device,
     Host,
-    OperationKind,
     PlacedBrick,
     Snapshot,
     SnapshotId,
@@ -36,6 +35,7 @@ from csi.core.model import (
 )
 from csi.ports import Clock
 from csi.service.copying import Copying, Task, by_host, together
+from csi.service.journal import CHANGES
 from csi.service.operations import Operations
 from csi.service.steps import Deed, Steps
 
@@ -159,8 +159,13 @@ class Restoring:
             await self.copying.prepare([present])
             targets = self._steps.placed(volume)
             pairs = tuple(Pair(b, t) for b, t in zip(self._steps.placed(present), targets, strict=True))
-            await self.copying.take(volume.id, [Task(present, pairs)])
-            await self.copying.seal(targets)
+
+            async def make() -> None:
+                # Until this is done nobody has been told of the bricks: they are sealed as they are then.
+                await self._adopt(volume)
+                await self.copying.seal(targets)
+
+            await self.copying.take(volume.id, [Task(present, pairs)], make)
 
         await self.turns.holding([source.id], work)
 
@@ -201,7 +206,8 @@ def live_volume(inventory: Inventory, volume_id: str) -> Volume:
         raise NotFound("volume", volume_id)
     if volume.state is VolumeState.DELETING:
         raise Busy(f"volume {volume.name!r} is being deleted, so no copy of it is made any more")
-    if (change := inventory.operations.get(naming.operation_id(OperationKind.EXPAND, volume.id))) is not None:
-        why = f": {change.error}" if change.error else ""
-        raise Busy(f"volume {volume.name!r} is being changed{why}; ask again when that is done")
+    for kind in CHANGES:
+        if (change := inventory.operations.get(naming.operation_id(kind, volume.id))) is not None:
+            why = f": {change.error}" if change.error else ""
+            raise Busy(f"volume {volume.name!r} is being changed{why}; ask again when that is done")
     return volume

@@ -33,7 +33,7 @@ from csi.core.errors import (
 from csi.core.inventory import Inventory
 from csi.core.model import OperationKind, Snapshot, SnapshotId, SnapshotState, Source, SourceKind, Volume, VolumeId
 from csi.ports import Change, Put, Remove
-from csi.service.copying import Copying, Task, by_host, together
+from csi.service.copying import Copying, Taken, Task, by_host, together
 from csi.service.journal import Journal
 from csi.service.operations import Operations
 from csi.service.placing import Placing
@@ -148,8 +148,9 @@ class Snapshots:
             self._check_limit(volume)
         snapshots = await self._begin(volumes, wishes, await self._copying.prepare(volumes))
         try:
-            moment = await self._copying.take(name, [self._task(v, s) for v, s in zip(volumes, snapshots, strict=True)])
-            return await self._finish(snapshots, moment)
+            tasks = [self._task(volume, snapshot) for volume, snapshot in zip(volumes, snapshots, strict=True)]
+            taken = await self._copying.take(name, tasks, lambda: self._seal(snapshots))
+            return await self._finish(snapshots, taken)
         except Exception as error:
             await self._give_up(snapshots, error)
             raise
@@ -173,20 +174,22 @@ class Snapshots:
         targets = place(snapshot, self._copying.steps.instance, self._inventory)
         return Task(volume, tuple(Pair(brick, target) for brick, target in zip(bricks, targets, strict=True)))
 
-    async def _finish(self, snapshots: Sequence[Snapshot], moment: float) -> tuple[Snapshot, ...]:
+    async def _seal(self, snapshots: Sequence[Snapshot]) -> list[tuple[int, ...]]:
+        return await together([self._copying.seal(self._placed(snapshot)) for snapshot in snapshots])
+
+    async def _finish(self, snapshots: Sequence[Snapshot], taken: Taken[list[tuple[int, ...]]]) -> tuple[Snapshot, ...]:
         """They take what they take, whatever was set aside for them."""
-        sizes = await together([self._copying.seal(self._placed(snapshot)) for snapshot in snapshots])
         ready = [
             replace(
                 snapshot,
                 state=SnapshotState.READY,
-                created=moment,
+                created=taken.moment,
                 copies=tuple(
                     replace(copy, footprint=copies.footprint(size))
                     for copy, size in zip(snapshot.copies, found, strict=True)
                 ),
             )
-            for snapshot, found in zip(snapshots, sizes, strict=True)
+            for snapshot, found in zip(snapshots, taken.done, strict=True)
         ]
         inventory = await self._journal.store.commit([Put(snapshot) for snapshot in ready])
         return tuple(inventory.snapshots[snapshot.id] for snapshot in ready)

@@ -56,6 +56,7 @@ def test_what_is_to_be_healed() -> None:
 
 def test_how_far_a_rebalance_is() -> None:
     assert parse.rebalance(document("volume-rebalance-status-done")) == "completed"
+    assert parse.rebalance(document("volume-rebalance-status-in-progress")) == "in progress"
 
 
 def test_a_group_of_options() -> None:
@@ -115,3 +116,10 @@ def test_what_lacks_a_part_is_refused() -> None:
     volume.remove(volume.find("statusStr"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="<statusStr> in <volume>"):
         parse.volumes(found)
+
+
+def test_what_stands_in_the_way_of_a_copy() -> None:
+    assert parse.tasks(document("volume-status-rebalance")) == [("Rebalance", "1")]
+    assert parse.tasks(document("volume-status-one-down")) == []
+    assert parse.unhealed(document("volume-heal-info-summary-pending")) == 6
+    assert parse.unhealed(document("volume-heal-info-summary-one-down")) is None
