@@ -18,7 +18,7 @@ wipefs -q -a /dev/vdb /dev/vdc
 
 
 def clear(lab: Lab) -> None:
-    lab.run(lab.hosts[0], ["sh", "-c", _CLEAR])
+    lab.run(lab.hosts[0], ["sh", "-c", _CLEAR], check=False)
 
 
 def placed(machine: LabHost, device: DeviceId, path: str) -> PlacedBrick:

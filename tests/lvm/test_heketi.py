@@ -40,7 +40,7 @@ chmod 2775 $m/brick
 
 def seen(lab: Lab, machine: LabHost, one: PlacedBrick) -> dict[str, str]:
     """All that LVM, XFS and the system say of a brick, with its names and ids taken out."""
-    group, name, _ = lvmpaths.names(one)
+    group, _, _ = lvmpaths.names(one)
     point = lvmpaths.mount_point(one)
     asked = {
         "lvs": "lvs -a --noheadings --separator / --units b "
@@ -48,8 +48,8 @@ def seen(lab: Lab, machine: LabHost, one: PlacedBrick) -> dict[str, str]:
         "vgs": f"vgs --noheadings -o vg_size,vg_free,vg_extent_size,vg_mda_size {group}",
         "pvs": f"pvs --noheadings -o pe_start,pv_mda_size -S vg_name={group}",
         "xfs_info": f"xfs_info {point}",
-        "fstab": f"grep {name} /etc/fstab",
-        "mount": f"grep {name} /proc/self/mountinfo | cut -d' ' -f5-",
+        "fstab": f"grep {group} /etc/fstab",
+        "mount": f"grep {group} /proc/self/mountinfo | cut -d' ' -f5-",
         "mode": f"stat -c '%a %u %g' {point}/brick",
     }
     said = {what: lab.run(machine, ["sh", "-c", command]).stdout for what, command in asked.items()}
