@@ -30,7 +30,7 @@ _ROOM = re.compile(r"[Ii]nsufficient free space|has insufficient")
 
 def explain(host: Host, failed: CommandFailed) -> None:
     """Raises the error that the failure means. Returns if it has no better words than its own."""
-    said = failed.stderr.strip()[-400:]
+    said, last = _told(failed.stderr)
     if "Read-only file system" in failed.stderr:
         raise Unavailable(
             f"host {host.manage}: a file system there has become read-only: {said}; look at its kernel log, repair it "
@@ -42,12 +42,12 @@ def explain(host: Host, failed: CommandFailed) -> None:
     match failed.argv[0], failed.status:
         case "csi_lvm_look", Status.UNMARKED:
             raise Unavailable(
-                f"host {host.manage} has no volume group {said.rpartition(chr(10))[2]}: its disk is away, or it was "
+                f"host {host.manage} has no volume group {last}: its disk is away, or it was "
                 f"removed there; bring the disk back (pvs, vgscan), or load the topology again"
             ) from failed
         case "csi_lvm_look", Status.MARKED_OTHERWISE:
             raise Unavailable(
-                f"a volume group of host {host.manage} carries {mark_told(said.rpartition(chr(10))[2])}, not ours: two "
+                f"a volume group of host {host.manage} carries {mark_told(last)}, not ours: two "
                 f"installations use it, or its tags were changed"
             ) from failed
         case "csi_lvm_look", Status.LACKS_DISK:
@@ -72,14 +72,20 @@ def explain(host: Host, failed: CommandFailed) -> None:
         ) from failed
 
 
+def _told(stderr: str) -> tuple[str, str]:
+    """In one line, as much as a message can bear; and its last line, which is the verb's own."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return "; ".join(lines)[-400:], lines[-1] if lines else ""
+
+
 def explain_claim(host: Host, device: Device, failed: CommandFailed) -> None:
     """The same for ``csi_lvm_claim``."""
-    said = failed.stderr.strip()[-400:]
+    said, last = _told(failed.stderr)
     name = f"device {device.path} of host {host.manage}"
     match failed.status:
         case Status.MARKED_OTHERWISE:
             raise InUse(
-                f"{name}: its volume group carries {mark_told(said)}: remove it there first, or `vgremove` and "
+                f"{name}: its volume group carries {mark_told(last)}: remove it there first, or `vgremove` and "
                 f"`pvremove` by hand if nothing on it is needed"
             ) from failed
         case Status.HOLDS_SOMETHING:
