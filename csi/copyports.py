@@ -47,7 +47,13 @@ class Hold:
 
 @runtime_checkable
 class BrickCopies(Protocol):
-    """Each call is one round trip to one host. All raise the Runner's errors, and Unavailable without the device."""
+    """Each call is one round trip to one host. All raise the Runner's errors, and Unavailable without the device.
+
+    ``holds``: bricks stay frozen from ``copy`` to ``release``. Where all do there is a moment at which all of them are
+    frozen, so their copies are of one moment without a barrier too.
+    """
+
+    holds: bool
 
     async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> tuple[int, ...]:
         """What a copy of each brick may take from its device in the end, in bytes: what is not shared any more."""

@@ -29,6 +29,8 @@ Script = Callable[[Texts], list[Command]]
 class FileCopies(FileBackend):
     """Bricks as images, and copies of them: ``ports.BrickBackend`` and ``copyports.BrickCopies``."""
 
+    holds = True
+
     async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> tuple[int, ...]:
         places = [word for p in bricks for word in (filepaths.stem(p), filepaths.mount_point(p))]
         results = await self._run(

@@ -8,6 +8,10 @@
 So the copies show every write that anybody was told is safe before 2, and none that was begun after that. Of other
 writes, as after a power cut, some. Steps 2 to 4 have ``bound`` seconds: after that the hosts end them by themselves,
 and what was copied is not used.
+
+Where bricks stay frozen until all are copied (``BrickCopies.holds``), step 3 alone gives that too: what depends on a
+write is not begun before that write is done on all its bricks, and it is not done while one of them is frozen. A clone,
+which somebody waits for, does without the barrier then; a snapshot has both.
 """
 
 from __future__ import annotations
@@ -102,8 +106,12 @@ class Copying:
             raise Unavailable(f"volume {volume.name!r} cannot be copied now: {why}; ask again when that is over")
         return ()
 
-    async def take(self, name: str, tasks: Sequence[Task], then: Callable[[], Coroutine[Any, Any, T]]) -> Taken[T]:
+    async def take(
+        self, name: str, tasks: Sequence[Task], then: Callable[[], Coroutine[Any, Any, T]], *, spare: bool = False
+    ) -> Taken[T]:
         """Copy them. ``name``: of the hold on the hosts. ``then``: with the copies, beside the end of the barrier.
+
+        ``spare``: without a barrier, if the bricks are held so that none is needed. It is half of the time.
 
         Raises: Unavailable if it took too long, CannotCopy, Incoherent and the errors of the hosts. What there is of
         the targets then is not to be used.
@@ -111,13 +119,14 @@ class Copying:
         groups = self._pairs_by_host([pair for task in tasks for pair in task.pairs])
         hold = Hold(name, self.bound)
         begun = self.clock.monotonic()
+        behind = () if spare and all(group.copies.holds for group in groups) else tasks
         try:
-            await self._on_pools(tasks, lambda pool, names: self._gluster.hold(pool, names, self.bound))
+            await self._on_pools(behind, lambda pool, names: self._gluster.hold(pool, names, self.bound))
             moments = await together([group.copies.copy(group.host, group.pairs, hold) for group in groups])
         except BaseException:
-            await self._let_go(tasks, groups, hold)
+            await self._let_go(behind, groups, hold)
             raise
-        held, done = await self._ended(tasks, groups, hold, then)
+        held, done = await self._ended(behind, groups, hold, then)
         took = self.clock.monotonic() - begun
         _log.info("copied", hold=name, seconds=round(took, 3), volumes=len(tasks), hosts=len(groups))
         if not held:

@@ -161,11 +161,11 @@ class Restoring:
             pairs = tuple(Pair(b, t) for b, t in zip(self._steps.placed(present), targets, strict=True))
 
             async def make() -> None:
-                # Until this is done nobody has been told of the bricks, glusterd included: they are sealed as they are then.
+                # Sealed last: what power cut before that is made anew, as nobody has been told of these bricks.
                 await self._adopt(volume)
                 await self.copying.seal(targets)
 
-            await self.copying.take(volume.id, [Task(present, pairs)], make)
+            await self.copying.take(volume.id, [Task(present, pairs)], make, spare=True)
 
         await self.turns.holding([source.id], work)
 

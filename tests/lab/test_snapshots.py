@@ -366,7 +366,7 @@ def test_a_driver_that_dies_while_writers_are_held_up_leaves_nobody_waiting(driv
             time.sleep(0.2)
     finally:
         for host in lab.hosts:
-            lab.run(host, ["sh", "-c", "umount /usr/bin/cp; rm -f /tmp/cp; pkill -x sleep"], check=False)
+            lab.run(host, ["sh", "-c", "pkill -x sleep; umount -l /usr/bin/cp; rm -f /tmp/cp"], check=False)
     driver.start(topology=False)
     with driver.client() as client:
         # What the driver that died had begun is undone first.
