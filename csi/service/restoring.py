@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from csi.copyports import Filling, Pair
-from csi.core import naming
 from csi.core.copies import Origin, restored
 from csi.core.copyidentity import CopyIdentity, PlacedCopy
 from csi.core.errors import Busy, Incoherent, NotFound
@@ -206,7 +205,10 @@ def live_volume(inventory: Inventory, volume_id: str) -> Volume:
         raise NotFound("volume", volume_id)
     if volume.state is VolumeState.DELETING:
         raise Busy(f"volume {volume.name!r} is being deleted, so no copy of it is made any more")
-    if (change := inventory.operations.get(naming.operation_id(OperationKind.EXPAND, volume.id))) is not None:
-        why = f": {change.error}" if change.error else ""
-        raise Busy(f"volume {volume.name!r} is being changed{why}; ask again when that is done")
+    for change in inventory.operations.values():
+        if change.volume.id == volume.id and change.kind is not OperationKind.CREATE:
+            why = f": {change.error}" if change.error else ""
+            raise Busy(
+                f"volume {volume.name!r} has a {change.kind} operation under way{why}; ask again when it is done"
+            )
     return volume
