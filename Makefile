@@ -11,6 +11,7 @@ export CSI_TOOLS_CACHE ?= $(HOME)/.cache/gluster-csi
 APT := $(STAMPS)/apt
 VENV := $(STAMPS)/venv
 APT_CLUSTER := $(STAMPS)/apt-cluster
+APT_LVM := $(STAMPS)/apt-lvm
 DEV := $(STAMPS)/venv-dev
 SANITY := .tools/bin/csi-sanity
 # An editable install is made anew when its dependencies or the wire contract change.
@@ -21,7 +22,7 @@ SOURCES := pyproject.toml hatch_build.py $(wildcard proto/csi/api/*.proto)
 ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
-.PHONY: help fmt lint types imports unit contract crash lab sanity bench demo test check install tools api faults chart crds manifests
+.PHONY: help fmt lint types imports unit contract crash lab lab-lvm sanity bench demo test check install tools api faults chart crds manifests
 .PHONY: kubernetes kubernetes-suite cluster cluster-down
 
 help: ## This list
@@ -32,7 +33,7 @@ demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from bi
 
 # ALSO: suites that need Kubernetes, where it is to be had.
 test: tools ## All tests, on a real pool, three suites at a time; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 lab contract $(ALSO) crash sanity unit
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 lab lab-lvm contract $(ALSO) crash sanity unit
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root
 
@@ -70,6 +71,9 @@ crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover,
 
 lab: $(APT) $(DEV) ## Tests on a real pool of GlusterFS hosts in namespaces (root)
 	$(AS_ROOT) $(BIN)/pytest tests/lab
+
+lab-lvm: $(APT_LVM) $(DEV) ## Tests with real LVM, in a virtual machine (root)
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 1800 -- pytest --timeout 600 -m lab tests/lvm tests/contract/test_lvm_backend.py
 
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity
@@ -113,7 +117,7 @@ cluster-test: $(APT_CLUSTER) $(DEV) kubernetes ## Tests of the API server and th
 
 install: $(VENV) ## gluster-csi into .venv, for development
 
-tools: $(APT) $(DEV) $(SANITY) ## Everything that the other targets install
+tools: $(APT) $(APT_LVM) $(DEV) $(SANITY) ## Everything that the other targets install
 
 .PHONY: tools-cluster
 tools-cluster: tools $(APT_CLUSTER) kubernetes-suite ## ... and what only Kubernetes needs
@@ -132,6 +136,9 @@ $(APT): tools/install.sh | $(STAMPS)
 
 $(APT_CLUSTER): tools/install.sh | $(STAMPS)
 	@tools/install.sh apt-cluster && touch $(APT) $@
+
+$(APT_LVM): tools/install.sh | $(STAMPS)
+	@tools/install.sh apt-lvm && touch $(APT) $@
 
 $(VENV): $(SOURCES) | $(STAMPS)
 	@tools/install.sh venv && touch $@

@@ -17,6 +17,7 @@ import structlog
 
 from csi import __version__, config, log, metrics
 from csi.bricks.filecopies import FileCopies
+from csi.bricks.lvm import LvmBackend
 from csi.clock import SystemClock
 from csi.config import Settings
 from csi.core import topologyfile
@@ -29,10 +30,8 @@ from csi.driver.groupcontroller import GroupControllerService
 from csi.driver.health import HealthPort
 from csi.driver.identity import IdentityService
 from csi.driver.node import NodeService
-from csi.driver.registration import Registration
 from csi.gluster.adapter import GlusterCli, GlusterSettings
 from csi.groups.keeper import GroupKeeper
-from csi.groups.publishing import GroupExplainer
 from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.kube import KubeRunner, KubeSettings
 from csi.hosts.local import LocalRunner
@@ -40,27 +39,20 @@ from csi.hosts.mandate import Mandate, Mandated
 from csi.hosts.ssh import SshRunner, SshSettings
 from csi.kubernetes.api import Api, KubernetesApi
 from csi.kubernetes.events import ClaimEvents, Events
-from csi.kubernetes.pods import PodNotices
 from csi.leadership import Leadership
 from csi.manifests.keeper import ManifestKeeper
-from csi.mounts.detached import DetachedClients
-from csi.mounts.glusterfs import GlusterMounter
-from csi.mounts.probe import Probes
-from csi.mounts.remote import RemoteClients
-from csi.mounts.servers import ServersFile
-from csi.mounts.staged import StagedFiles
-from csi.nodeports import Notices, Publications, ServerLists
-from csi.ports import BrickBackend, ClaimNotices, Clients, Clock, Gluster, Runner, Store
+from csi.nodewiring import publisher_of, registration_of
+from csi.ports import BrickBackend, ClaimNotices, Clock, Gluster, Runner, Store
 from csi.service.adoption import Adoption
 from csi.service.changing import Changing
 from csi.service.copying import Copying
 from csi.service.expansion import Expansion
+from csi.service.fullness import Fullness
 from csi.service.journal import Journal
 from csi.service.modification import Modification
 from csi.service.operations import Operations
 from csi.service.placing import Placing
 from csi.service.presence import Presence
-from csi.service.publish import Publisher
 from csi.service.recovery import Pace, Recovery
 from csi.service.restoring import Restoring, Turns
 from csi.service.snapshots import Snapshots
@@ -71,7 +63,6 @@ from csi.service.volumes import Volumes
 from csi.service.watch import Watch
 from csi.status.writer import StatusWriter
 from csi.store.kube import KubeStore
-from csi.store.kube.servers import KubeServerLists
 from csi.store.sqlite import SqliteStore
 
 _log = structlog.get_logger(__name__)
@@ -135,7 +126,10 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
         store=store_of(settings, leadership),
         runner=runner,
         gluster=GlusterCli(runner, clock, timing, heard=contacts),
-        backends={Backend.FILE: FileCopies(runner, settings.instance, settings.bricks.fstab)},
+        backends={
+            Backend.FILE: FileCopies(runner, settings.instance, settings.bricks.fstab),
+            Backend.LVM: LvmBackend(runner, settings.instance, settings.bricks.fstab),
+        },
         clock=clock,
         term=leadership.term if leadership is not None else lambda: settings.hosts.term,
         tell=leadership.tell if leadership is not None else nobody,
@@ -247,7 +241,8 @@ async def run(  # noqa: C901 - the order of a start, in one place
             core = wire(outside or reach(settings, leadership), settings)
             _add_control(edge, core, _claim_notices(settings, stack))
         if role.mounts:
-            publisher, publications = _publisher(settings, stack)
+            api = api_of(settings, stack) if settings.state.backend == "kubernetes" else None
+            publisher, publications = publisher_of(settings, api, _events(api, settings) if api is not None else None)
             await publisher.resume()
             stack.push_async_callback(publisher.stop, settings.shutdown.grace)
             watch = Watch(publisher, SystemClock(), settings.node.watch_interval)
@@ -266,7 +261,7 @@ async def run(  # noqa: C901 - the order of a start, in one place
         stack.push_async_callback(edge.stop, settings.shutdown.grace)
         identity.ready = True
         if role.mounts and settings.node.registration_dir is not None:
-            registration = _registration(settings, settings.node.registration_dir)
+            registration = registration_of(settings, settings.node.registration_dir)
             await registration.start()
             stack.push_async_callback(registration.stop)
         _log.info("serving", role=role.value, endpoint=settings.endpoint, driver=settings.driver_name)
@@ -290,7 +285,10 @@ async def _take_charge(
     if isinstance(core.outside.store, KubeStore):
         api = api_of(settings, stack)
         keep_resources(core, core.outside.store, api, _events(api, settings), stack)
-    stack.callback(metrics.watch(core.outside.store, core.operations, lambda: core.succession.late))
+    fullness = _watch_pools(core, settings, stack)
+    stack.callback(
+        metrics.watch(core.outside.store, core.operations, lambda: core.succession.late, lambda: fullness.measured)
+    )
     return True
 
 
@@ -325,6 +323,20 @@ def _claim_notices(settings: Settings, stack: AsyncExitStack) -> ClaimNotices | 
     return ClaimEvents(_events(api_of(settings, stack), settings))
 
 
+def _watch_pools(core: Core, settings: Settings, stack: AsyncExitStack) -> Fullness:
+    outside, bricks = core.outside, settings.bricks
+    gauge = LvmBackend(outside.runner, settings.instance, bricks.fstab)
+    fullness = Fullness(
+        gauge,
+        outside.clock,
+        lambda: outside.store.inventory,
+        interval=bricks.pool_interval,
+        limit=bricks.pool_limit,
+    )
+    stack.push_async_callback(_ended, asyncio.create_task(fullness.run(), name="thin pools"))
+    return fullness
+
+
 def _keep_groups(settings: Settings, stack: AsyncExitStack) -> None:
     if settings.state.backend == "kubernetes" and settings.gids.annotate:
         api = api_of(settings, stack)
@@ -355,37 +367,9 @@ def _events(api: KubernetesApi, settings: Settings) -> Events:
     return Events(api, settings.driver_name)
 
 
-def _registration(settings: Settings, directory: Path) -> Registration:
-    endpoint = settings.node.kubelet_socket or settings.endpoint.removeprefix("unix://")
-    return Registration(directory, settings.driver_name, str(endpoint))
-
-
 def leadership_of(settings: Settings) -> Leadership | None:
     """None where no other controller can have the same state."""
     return Leadership(settings) if settings.state.backend == "kubernetes" else None
-
-
-def _publisher(settings: Settings, stack: AsyncExitStack) -> tuple[Publisher, Publications | None]:
-    node = settings.node
-    probes = Probes(node.stat_timeout)
-    clients: Clients = (
-        RemoteClients(node.mounts_socket, probes, node.mount_timeout)
-        if node.mounts_socket
-        else DetachedClients(node.log_dir, probes, node.mount_timeout)
-    )
-    known = ServersFile(node.servers_cache, settings.node_id)
-    servers: ServerLists = known
-    notices: Notices = log.LoggedNotices()
-    publications: Publications | None = None
-    if settings.state.backend == "kubernetes":
-        api = api_of(settings, stack)
-        servers = KubeServerLists(api, known)
-        notices = PodNotices(api, _events(api, settings), settings.node_id)
-        publications = GroupExplainer(api, notices)
-    publisher = Publisher(
-        GlusterMounter(clients, probes), servers=servers, staged=StagedFiles(node.staged_dir), notices=notices
-    )
-    return publisher, publications
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

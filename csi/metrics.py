@@ -6,7 +6,7 @@ Nothing here is kept: a gauge that is derived from the records at each scrape ca
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
@@ -18,14 +18,18 @@ from csi.core.errors import ConfigInvalid, Unavailable
 from csi.core.inventory import Inventory
 from csi.core.model import Direction, OperationKind, VolumeState
 from csi.ports import Store
+from csi.service.fullness import Measured
 from csi.service.operations import Operations
+
+Pools = Callable[[], Sequence[Measured]]
 
 
 class StateCollector(Collector):
     """Runs in the scraper's thread; that is safe, since an inventory is an immutable value."""
 
-    def __init__(self, store: Store, operations: Operations, late: Callable[[], int]) -> None:
+    def __init__(self, store: Store, operations: Operations, late: Callable[[], int], pools: Pools) -> None:
         self._store = store
+        self._pools = pools
         self._late = late
         self._operations = operations
 
@@ -49,16 +53,18 @@ class StateCollector(Collector):
             value=self._late(),
         )
         yield from _devices(inventory)
+        yield _thin_pools(self._pools())
 
 
 def watch(
     store: Store,
     operations: Operations,
     late: Callable[[], int] = lambda: 0,
+    pools: Pools = lambda: (),
     registry: CollectorRegistry = REGISTRY,
 ) -> Callable[[], None]:
     """Export the state from now on; the answer ends that. ``late``: see ``service/succession.py``."""
-    collector = StateCollector(store, operations, late)
+    collector = StateCollector(store, operations, late, pools)
     registry.register(collector)
     return lambda: registry.unregister(collector)
 
@@ -133,3 +139,15 @@ def _devices(inventory: Inventory) -> Iterator[GaugeMetricFamily]:
         free.add_metric(names, inventory.free(device))
     yield total
     yield free
+
+
+def _thin_pools(pools: Sequence[Measured]) -> GaugeMetricFamily:
+    used = GaugeMetricFamily(
+        "gluster_csi_thin_pool_used_ratio",
+        "How much of a brick's thin pool is taken, 0 to 1.",
+        labels=["host", "device", "brick", "part"],
+    )
+    for one in pools:
+        for part, percent in (("data", one.pool.data), ("metadata", one.pool.metadata)):
+            used.add_metric([one.host, one.device, one.pool.brick, part], percent / 100)
+    return used

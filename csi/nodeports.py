@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from csi.ports import MountSource
+from csi.mountports import MountSource
 
 
 class ServerLists(Protocol):

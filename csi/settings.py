@@ -196,6 +196,8 @@ class Bricks(Section):
     fstab: Annotated[str, text(r"(/[A-Za-z0-9_.-]+)+", "an absolute path of letters, digits and _ . - /")] = Field(
         default="/etc/fstab", description="Where bricks are entered on the hosts, to be mounted after a reboot."
     )
+    pool_interval: Seconds = Field(default=60.0, description="Seconds between two looks at how full thin pools are.")
+    pool_limit: float = Field(default=80.0, ge=1, le=100, description="Percent from which a thin pool is warned of.")
 
 
 class Snapshots(Section):

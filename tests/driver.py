@@ -19,9 +19,10 @@ import grpc
 
 from csi.api import csi_pb2 as pb
 from csi.api import csi_pb2_grpc as rpc
-from tests.lab import Lab
+from tests.lab import Lab, vm
 
 GIB = 1 << 30
+SLOWNESS = 4 if vm.inside() else 1  # an import alone takes seconds in the virtual machine
 WRITER = pb.VolumeCapability.AccessMode.MULTI_NODE_MULTI_WRITER
 
 
@@ -115,7 +116,7 @@ class Driver:
             self.process = subprocess.Popen(
                 [*self.command, "--config", str(self.config)], stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * SLOWNESS
         while True:
             try:
                 with self.client() as client:
@@ -144,7 +145,7 @@ class Driver:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=60 * SLOWNESS,
         )
         if done.returncode != 0:
             raise RuntimeError(f"topology load failed:\n{done.stdout}{done.stderr}\n{self.log.read_text()}")
@@ -183,7 +184,11 @@ class Client:
         self.channel.close()
 
     def create(
-        self, name: str, size: int = GIB, parameters: dict[str, str] | None = None, timeout: float | None = 60
+        self,
+        name: str,
+        size: int = GIB,
+        parameters: dict[str, str] | None = None,
+        timeout: float | None = 60 * SLOWNESS,
     ) -> pb.Volume:
         request = pb.CreateVolumeRequest(
             name=name,

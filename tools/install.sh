@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the make targets need on a bare Debian 12, all of it below this directory except the packages:
-#   tools/install.sh apt | apt-cluster | venv | venv-dev | sanity | kubernetes | kubernetes-suite | chart
+#   tools/install.sh apt | apt-cluster | apt-lvm | venv | venv-dev | sanity | kubernetes | kubernetes-suite | chart
 # The exceptions are kubernetes, its suite and chart: half an hour of compiling is kept outside the checkout.
 # The Makefile calls it only when the stamp of a step is missing or older than what the step was made from.
 set -eu
@@ -13,6 +13,8 @@ packages="glusterfs-server glusterfs-client xfsprogs e2fsprogs util-linux mount 
     attr acl procps psmisc fio sudo git ca-certificates python3 python3-venv gcc libc6-dev"
 # What a Kubernetes node of the tests needs on top, and what builds its images.
 cluster_packages="containerd runc containernetworking-plugins iptables busybox-static buildah debootstrap"
+# What the tests of LVM need on top: a kernel that has device-mapper, as a program.
+lvm_packages="user-mode-linux lvm2 thin-provisioning-tools kmod dmsetup"
 
 say() { printf '  %s\n' "$*"; }
 
@@ -142,6 +144,10 @@ apt-cluster)
     # shellcheck disable=SC2086
     apt_install $packages $cluster_packages
     ;;
+apt-lvm)
+    # shellcheck disable=SC2086
+    apt_install $packages $lvm_packages
+    ;;
 venv)
     make_venv
     say "pip install --editable .[demo]"
@@ -171,7 +177,7 @@ chart)
     build_chart_tools
     ;;
 *)
-    echo "usage: $0 apt | apt-cluster | venv | venv-dev | sanity | kubernetes | kubernetes-suite | chart" >&2
+    echo "usage: $0 apt | apt-cluster | apt-lvm | venv | venv-dev | sanity | kubernetes | kubernetes-suite | chart" >&2
     exit 2
     ;;
 esac

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
-from csi.bricks import filepaths, identity
+from csi.bricks import evidence, filepaths, identity
 from csi.bricks.gathering import Gathering
 from csi.core import naming, sizes
 from csi.core.command import Command, Result, Script
@@ -57,7 +57,7 @@ class FileBackend:
 
     # --- devices ---
 
-    async def check(self, host: Host, path: str) -> DeviceFacts:
+    async def check(self, host: Host, path: str, *, destroy: bool = False) -> DeviceFacts:
         filepaths.check_device_path(path)
         images = ("find", path, "-maxdepth", "1", "-name", "*.img", "-printf", "%b\\n")
         facts, space, used = await self._run(
@@ -91,7 +91,7 @@ class FileBackend:
             raise InvalidRequest("device", path, f"it has {total} bytes for bricks; {sizes.XFS_MINIMUM} is the least")
         return DeviceFacts(Backend.FILE, total)
 
-    async def claim(self, host: Host, device: Device, instance: str) -> None:
+    async def claim(self, host: Host, device: Device, instance: str, *, destroy: bool = False) -> None:
         filepaths.check_device_path(device.path)
         mark = identity.write(identity.DeviceMark(instance, device.id))
         try:
@@ -245,7 +245,7 @@ class FileBackend:
                 placed = next((p for p in bricks if p.brick.id in path), None)
                 said = said.rstrip("\n")
                 if placed is None or not _agrees(placed, said) or said in texts[placed.brick.id]:
-                    raise _incoherent(host, placed, path, said) from failed
+                    raise evidence.incoherent(host, placed, path, said) from failed
                 texts[placed.brick.id].append(said)
 
 
@@ -330,24 +330,6 @@ def _state(
 def _agrees(placed: PlacedBrick, text: str) -> bool:
     found = identity.read_brick(text)
     return found is not None and found.owner() == placed.identity.owner()
-
-
-def _incoherent(host: Host, placed: PlacedBrick | None, path: str, said: str) -> Incoherent:
-    wanted = f"brick {placed.brick.id} of volume {placed.identity.volume_name!r}" if placed else "a brick of ours"
-    found = identity.read_brick(said)
-    if found is not None:
-        evidence = (
-            f"says volume {found.volume_name!r} ({found.volume_id}), brick {found.brick.id}, set {found.brick.set}, "
-            f"index {found.brick.index}, instance {found.instance!r}"
-        )
-    elif said:
-        evidence = f"holds no identity but {said[:120]!r}"
-    else:
-        evidence = "is there without a tag that says whose it is"
-    return Incoherent(
-        f"host {host.manage}: {path} should belong to {wanted}, but {evidence}; nothing was changed there: compare "
-        f"the identity files on the volume's hosts and put the right one back, or remove the brick by hand"
-    )
 
 
 def _mark_path(device: Device) -> str:

@@ -31,8 +31,7 @@ def check_device_path(path: str) -> None:
 def check_kind(host: Host, path: str, kind: str) -> None:
     """Raises: InvalidRequest for anything but a directory."""
     told: dict[str, str] = {
-        "block": "it is a block device; the lvm backend is not part of this version; give a directory on a mounted "
-        "file system",
+        "block": "it is a block device: name it by its path below /dev, and it carries bricks by LVM",
         "missing": f"there is no such directory on host {host.manage}: make it and mount a disk there",
         "other": "it is not a directory; give a directory on a mounted file system",
     }

@@ -10,6 +10,7 @@ import hashlib
 import re
 
 from csi.core.model import (
+    Backend,
     BrickId,
     ClusterId,
     DeviceId,
@@ -21,6 +22,7 @@ from csi.core.model import (
 )
 
 BRICK_ROOT = "/var/lib/gluster-csi/bricks"
+LVM_BRICK_ROOT = "/var/lib/heketi/mounts"  # as Heketi has it: its bricks and ours lie side by side
 IDENTITY_FILE = "brick.json"
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -84,18 +86,40 @@ def gluster_name(volume: VolumeId, prefix: str = "") -> str:
     return f"{prefix or 'vol'}_{volume}"
 
 
-def brick_mount(device: DeviceId, brick: BrickId) -> str:
+def brick_mount(device: DeviceId, brick: BrickId, backend: Backend = Backend.FILE) -> str:
     """Where the brick's file system is mounted."""
-    return f"{BRICK_ROOT}/{device}/{brick}"
+    match backend:
+        case Backend.FILE:
+            return f"{BRICK_ROOT}/{device}/{brick}"
+        case Backend.LVM:
+            return f"{LVM_BRICK_ROOT}/{volume_group(device)}/{logical_volume(brick)}"
 
 
-def brick_directory(device: DeviceId, brick: BrickId) -> str:
+def brick_directory(device: DeviceId, brick: BrickId, backend: Backend = Backend.FILE) -> str:
     """The directory that gluster is given: never the root of the file system, so that a lost mount is seen."""
-    return f"{brick_mount(device, brick)}/brick"
+    return f"{brick_mount(device, brick, backend)}/brick"
 
 
-def brick_identity(device: DeviceId, brick: BrickId) -> str:
-    return f"{brick_mount(device, brick)}/{IDENTITY_FILE}"
+def brick_identity(device: DeviceId, brick: BrickId, backend: Backend = Backend.FILE) -> str:
+    return f"{brick_mount(device, brick, backend)}/{IDENTITY_FILE}"
+
+
+def volume_group(device: DeviceId) -> str:
+    return f"vg_{device}"
+
+
+def logical_volume(brick: BrickId) -> str:
+    return f"brick_{brick}"
+
+
+def thin_pool(brick: BrickId) -> str:
+    """Of a brick that we make. Heketi's may have another name: what counts is what LVM says."""
+    return f"tp_{brick}"
+
+
+def mapped_device(device: DeviceId, brick: BrickId) -> str:
+    """The block device of a brick of the ``lvm`` backend. No hyphens in it: the device-mapper doubles those."""
+    return f"/dev/mapper/{volume_group(device)}-{logical_volume(brick)}"
 
 
 def brick_image(device_path: str, brick: BrickId) -> str:

@@ -98,12 +98,18 @@ def footprint(backend: Backend, brick_size: int, snap_factor: float) -> int:
 
     ``snap_factor`` keeps room for what snapshots will hold back: 1.5 is half as much again.
     """
-    reserved = round_up(max(brick_size, int(brick_size * snap_factor)))
+    reserved, metadata = pool_sizes(brick_size, snap_factor)
     match backend:
         case Backend.FILE:
             return reserved
         case Backend.LVM:
-            return reserved + _pool_metadata(reserved)
+            return reserved + metadata
+
+
+def pool_sizes(brick_size: int, snap_factor: float) -> tuple[int, int]:
+    """Data and metadata of a brick's thin pool: Heketi's 0.5 %, at most 16 GiB, in whole extents."""
+    reserved = round_up(max(brick_size, int(brick_size * snap_factor)))
+    return reserved, _pool_metadata(reserved)
 
 
 def largest_filesystem(backend: Backend, free: int, snap_factor: float) -> int:

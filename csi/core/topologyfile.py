@@ -19,6 +19,7 @@ import msgspec
 
 from csi.core import tags
 from csi.core.errors import InvalidRequest
+from csi.core.model import Backend
 
 _LARGEST_FILE = 16 << 20
 _MOST_SHOWN = 20
@@ -31,8 +32,7 @@ _HOST = re.compile(
 _DEVICE = re.compile(r"/[A-Za-z0-9_.:/-]{1,254}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
-# ``destroydata`` and the two flags of a cluster are Heketi's. Nothing here ever destroys the data of a device on the
-# word of a file, and every cluster takes file volumes and no block volumes, so they are read and mean nothing.
+# The two flags of a cluster are Heketi's: every cluster takes file volumes and no block volumes, so they mean nothing.
 _CLUSTER_KEYS = frozenset({"nodes", "file", "block"})
 _DEVICE_KEYS = frozenset({"name", "tags", "destroydata"})
 
@@ -41,8 +41,11 @@ _NOTHING: Mapping[str, Any] = {}  # told apart by identity
 
 @dataclass(frozen=True, slots=True)
 class DeviceEntry:
+    """``destroydata``: what a block device holds may be wiped, when it is added."""
+
     path: str
     tags: Mapping[str, str] = field(default_factory=dict)
+    destroydata: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,10 @@ class _Reader:
                 self._problem(f"{at}[{i}]", path, "each device once")
             else:
                 seen.add(path)
-                yield DeviceEntry(path, self._tags(entry, f"{at}[{i}]"))
+                destroy = entry.get("destroydata", False)
+                if not isinstance(destroy, bool):
+                    self._problem(f"{at}[{i}].destroydata", destroy, "true or false")
+                yield DeviceEntry(path, self._tags(entry, f"{at}[{i}]"), destroy is True)
 
     def _name(
         self, names: Mapping[str, Any], key: str, at: str, is_good: Callable[[str], bool], seen: dict[str, str]
@@ -206,6 +212,11 @@ def is_device(path: str) -> bool:
     """What a device may be named."""
     # normpath leaves two leading slashes alone, since POSIX does.
     return _DEVICE.fullmatch(path) is not None and posixpath.normpath(path) == path and not path.startswith("//")
+
+
+def backend_of(path: str) -> Backend:
+    """How bricks are made on the device of this name: what lies below /dev is a disk."""
+    return Backend.LVM if path.startswith("/dev/") else Backend.FILE
 
 
 def is_host(text: str) -> bool:

@@ -12,8 +12,8 @@ from csi.core.errors import InvalidRequest, NotStaged
 from csi.core.mountflags import ClientFlags
 from csi.driver import wire, zones
 from csi.driver.context import VolumeContext
+from csi.mountports import MountSource, Usage
 from csi.nodeports import Publications
-from csi.ports import MountSource, Usage
 from csi.service.publish import Publish, Publisher, Stage
 
 _Rpc = pb.NodeServiceCapability.RPC

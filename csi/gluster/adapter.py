@@ -345,6 +345,9 @@ class GlusterCli:
 
         await _all(end(host) for host in {host.id: host for host in hosts}.values())
         answer = await self._change(pool, "volume", "stop", name)
+        if answer.meaning is Meaning.REBALANCING:
+            await self._change(pool, "volume", "rebalance", name, "stop")
+            answer = await self._change(pool, "volume", "stop", name, "force")
         if answer.meaning not in (Meaning.DONE, Meaning.STOPPED, Meaning.ABSENT):
             # It stays, so it gets its bricks back.
             await self._change(pool, "volume", "start", name, "force")

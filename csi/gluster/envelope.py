@@ -25,6 +25,7 @@ Volume V is not started                                           status        
 Rebalance on V is already started                                 rebalance start         REBALANCING
 Brick ops failed on H. … op 'Rebalance' failed. …                 rebalance status, soon  REBALANCING
 Volume name V rebalance is in progress. …                         add-brick               REBALANCING
+rebalance session is in progress for the volume 'V'               stop                    REBALANCING
 Rebalance not started for volume V.                               rebalance status        STOPPED
 Volume V is not a distribute volume or contains only 1 brick. …   rebalance start         ONE_SET
 Cannot delete Volume V ,as it has N snapshots. …                  delete (binary)         HELD
@@ -86,6 +87,7 @@ _TEXTS = tuple(
         (r"Rebalance on \S+ is already started", Meaning.REBALANCING),
         (r"Brick ops failed .*'Rebalance' failed", Meaning.REBALANCING),
         (r"Volume name \S+ rebalance is in progress", Meaning.REBALANCING),
+        (r"rebalance session is in progress for the volume", Meaning.REBALANCING),
         (r"Rebalance not started for volume ", Meaning.STOPPED),
         (r"Volume \S+ is not a distribute volume or contains only 1 brick", Meaning.ONE_SET),
         (r"Cannot delete Volume .* snapshots", Meaning.HELD),

@@ -101,7 +101,7 @@ def device_of(spec: Spec, host: HostId) -> Device:
         id=naming.device_id(host, spec.path),
         host_id=host,
         path=spec.path,
-        backend=spec.backend or Backend.FILE,
+        backend=spec.backend or topologyfile.backend_of(spec.path),
         total=spec.total,
         state=spec.state,
         tags=spec.tags,

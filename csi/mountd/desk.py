@@ -18,7 +18,7 @@ import structlog
 from csi.core import mountcalls
 from csi.core.errors import DriverError, InvalidRequest, MountFailed, Unavailable
 from csi.core.mountcalls import Abandon, End, Fault, Reply, Request, Runs, Source, Start
-from csi.ports import Clients, MountSource
+from csi.mountports import Clients, MountSource
 
 _log = structlog.get_logger(__name__)
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csi.core.errors import MountFailed
+from csi.mountports import MountSource
 from csi.mounts import processes
-from csi.ports import MountSource
 
 # [2026-11-23 22:26:24.906306 +0000] E [MSGID: 101019] [file.c:2371:function] 0-mgmt: text
 _COMPLAINT = re.compile(r"\[[^\]]*\] [EC] (?:\[MSGID: \d+\] )?\[[^\]]*\] (\S+: )?(?P<text>.*)")

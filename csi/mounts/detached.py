@@ -14,12 +14,12 @@ from pathlib import Path
 import structlog
 
 from csi.core.errors import MountFailed
+from csi.mountports import MountSource
 from csi.mounts import blocking, mountinfo, processes, unmounting
 from csi.mounts.client import Client, Process
 from csi.mounts.mountinfo import MountEntry
 from csi.mounts.probe import Probes
 from csi.mounts.unmounting import FSTYPE
-from csi.ports import MountSource
 
 _log = structlog.get_logger(__name__)
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from csi.core.errors import MountFailed
+from csi.mountports import Clients, MountSource, MountState
 from csi.mounts import blocking, directories, mountinfo, syscalls, unmounting
 from csi.mounts.detached import volume_of
 from csi.mounts.mountinfo import MountEntry
 from csi.mounts.probe import Probes
 from csi.mounts.unmounting import FSTYPE
-from csi.ports import Clients, MountSource, MountState
 
 _FLAGS = {
     "ro": syscalls.MS_RDONLY,

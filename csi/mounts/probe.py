@@ -17,8 +17,8 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import dataclass
 from pathlib import Path
 
+from csi.mountports import Usage
 from csi.mounts.mountinfo import MountEntry
-from csi.ports import Usage
 
 PROBER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("prober.py")))
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from csi.core import mountcalls
 from csi.core.errors import DriverError, MountFailed, Unavailable
 from csi.core.mountcalls import Abandon, Call, End, Fault, Reply, Request, Runs, Source, Start
+from csi.mountports import MountSource
 from csi.mounts import appearing, mountinfo
 from csi.mounts.detached import is_of
 from csi.mounts.probe import Probes
 from csi.mounts.unmounting import FSTYPE
-from csi.ports import MountSource
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _LOOKS, _ENDS = 20.0, 30.0  # seconds for the calls that mount nothing

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from csi.core.errors import MountFailed
-from csi.ports import MountSource, MountState, Usage
+from csi.mountports import MountSource, MountState, Usage
 
 _OPTIONS = {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "strictatime"}
 _PLAIN = {"rw", "suid", "dev", "exec", "atime", "diratime", "bind"}

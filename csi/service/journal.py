@@ -159,12 +159,13 @@ class Journal:
 
     async def begin_delete(self, volume: Volume) -> Operation:
         change = self.change_of(volume.id)
-        bricks = volume.bricks if change is None else change.volume.bricks
-        hidden = replace(volume, state=VolumeState.DELETING, bricks=bricks)
+        # With all bricks of the change, whose spec says what sets they make; the size is what it is known to have.
+        whole = volume if change is None else replace(change.volume, size=volume.size, version=volume.version)
+        hidden = replace(whole, state=VolumeState.DELETING)
         operation = Operation(
             id=naming.operation_id(OperationKind.DELETE, volume.id),
             kind=OperationKind.DELETE,
-            volume=replace(volume, bricks=bricks),
+            volume=whole,
             steps=DELETE_STEPS,
             started=self.clock.now(),
             term=self.term(),

@@ -15,8 +15,8 @@ import structlog
 
 from csi.core import mountsource
 from csi.core.errors import Conflict, Incoherent, InUse, MountFailed, NotFound, NotStaged, Unavailable
+from csi.mountports import Mounter, MountSource, MountState, Usage
 from csi.nodeports import Bound, Notices, ServerLists, Staged, StagedVolumes
-from csi.ports import Mounter, MountSource, MountState, Usage
 from csi.service.repairs import Repairs
 from csi.service.turns import Turns
 

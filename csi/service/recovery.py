@@ -16,7 +16,7 @@ import structlog
 from csi.core.errors import Busy, DriverError
 from csi.core.model import Direction, Operation, OperationKind
 from csi.ports import Clock
-from csi.service.journal import Journal
+from csi.service.journal import WATCHES, Journal
 from csi.service.operations import Operations
 from csi.service.snapshots import Snapshots
 from csi.service.succession import Succession
@@ -93,7 +93,16 @@ class Recovery:
 
     async def _try_operation(self, operation: Operation) -> None:
         log = _log.bind(operation=f"{operation.kind} {operation.volume.id}", volume=operation.volume.name)
-        await self._try(operation.id, log, lambda: self._resume[operation.kind](operation))
+
+        async def resume() -> None:
+            try:
+                await self._resume[operation.kind](operation)
+            except Busy:
+                if operation.kind in WATCHES:
+                    self._put_off(operation.id)  # gluster is at it, and to ask it costs more the more it has to do
+                raise
+
+        await self._try(operation.id, log, resume)
 
     async def _try_snapshot(self, key: str) -> None:
         await self._try(key, _log.bind(snapshot=key), lambda: self._snapshots.resume(key))
@@ -105,8 +114,7 @@ class Recovery:
             return
         except Exception as error:
             # Whatever it was, the other operations must get their turn.
-            pause = self._due.get(key, (0.0, self._pace.first))[1]
-            self._due[key] = (self._clock.monotonic() + pause, min(pause * 2, self._pace.longest))
+            pause = self._put_off(key)
             log.warning(
                 "operation still open",
                 error=str(error),
@@ -116,3 +124,9 @@ class Recovery:
         else:
             self._due.pop(key, None)
             log.info("operation recovered")
+
+    def _put_off(self, key: str) -> float:
+        """Seconds until it is looked at again; twice as many each time."""
+        pause = self._due.get(key, (0.0, self._pace.first))[1]
+        self._due[key] = (self._clock.monotonic() + pause, min(pause * 2, self._pace.longest))
+        return pause

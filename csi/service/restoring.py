@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from csi.copyports import Filling, Pair
+from csi.core import naming
 from csi.core.copies import Origin, restored
 from csi.core.copyidentity import CopyIdentity, PlacedCopy
 from csi.core.errors import Busy, Incoherent, NotFound
@@ -20,7 +21,6 @@ from csi.core.model import (
     Copy,
     Device,
     Host,
-    OperationKind,
     PlacedBrick,
     Snapshot,
     SnapshotId,
@@ -35,6 +35,7 @@ from csi.core.model import (
 )
 from csi.ports import Clock
 from csi.service.copying import Copying, Task, by_host, together
+from csi.service.journal import CHANGES
 from csi.service.operations import Operations
 from csi.service.steps import Deed, Steps
 
@@ -160,7 +161,7 @@ class Restoring:
             pairs = tuple(Pair(b, t) for b, t in zip(self._steps.placed(present), targets, strict=True))
 
             async def make() -> None:
-                # Sealed last: what power cut before that is made anew, as nobody has been told of these bricks.
+                # Until this is done nobody has been told of the bricks: they are sealed as they are then.
                 await self._adopt(volume)
                 await self.copying.seal(targets)
 
@@ -205,10 +206,8 @@ def live_volume(inventory: Inventory, volume_id: str) -> Volume:
         raise NotFound("volume", volume_id)
     if volume.state is VolumeState.DELETING:
         raise Busy(f"volume {volume.name!r} is being deleted, so no copy of it is made any more")
-    for change in inventory.operations.values():
-        if change.volume.id == volume.id and change.kind is not OperationKind.CREATE:
+    for kind in CHANGES:
+        if (change := inventory.operations.get(naming.operation_id(kind, volume.id))) is not None:
             why = f": {change.error}" if change.error else ""
-            raise Busy(
-                f"volume {volume.name!r} has a {change.kind} operation under way{why}; ask again when it is done"
-            )
+            raise Busy(f"volume {volume.name!r} is being changed{why}; ask again when that is done")
     return volume

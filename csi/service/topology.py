@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 
-from csi.core import naming
+from csi.core import naming, topologyfile
 from csi.core.errors import DriverError, InvalidRequest
 from csi.core.inventory import Inventory
 from csi.core.model import Availability, Backend, Cluster, ClusterId, Device, Host, Record
@@ -67,8 +67,10 @@ class Topology:
         async with self._loading:
             await self._join(host)
 
-    async def add_device(self, device: Device) -> None:
+    async def add_device(self, device: Device, *, destroy: bool = False) -> None:
         """Check it, measure it, claim it, record it. ``total`` 0: all that it has.
+
+        ``destroy``: an administrator has confirmed that what is on it is not needed.
 
         Raises: InvalidRequest, InUse if it is another's, StaleState, and the errors of hosts.
         """
@@ -76,13 +78,13 @@ class Topology:
         if (backend := self._backends.get(device.backend)) is None:
             known = ", ".join(sorted(self._backends))
             raise InvalidRequest("backend", device.backend.value, f"one that this release has: {known}")
-        facts = await backend.check(host, device.path)
+        facts = await backend.check(host, device.path, destroy=destroy)
         if device.total > facts.total:
             raise InvalidRequest(
                 "total", device.total, f"{host.manage}:{device.path} has {facts.total} bytes for bricks"
             )
         measured = replace(device, backend=facts.backend, total=device.total or facts.total)
-        await backend.claim(host, measured, self._instance)
+        await backend.claim(host, measured, self._instance, destroy=destroy)
         await self._put(measured)
 
     async def close_off(self, record: Host | Device) -> None:
@@ -184,8 +186,8 @@ class Topology:
         name = f"device {host.manage}:{entry.path}"
         try:
             if known is None:
-                # Only directories can be devices yet; the backend says so of anything else.
-                await self.add_device(Device(device_id, host.id, entry.path, Backend.FILE, 0, tags=entry.tags))
+                device = Device(device_id, host.id, entry.path, topologyfile.backend_of(entry.path), 0, tags=entry.tags)
+                await self.add_device(device, destroy=entry.destroydata)
                 return Progress(f"Adding {name} ... OK")
             if known.tags != entry.tags:
                 await self._put(replace(known, tags=entry.tags))

@@ -310,7 +310,7 @@ def _bricks(volume_id: VolumeId, layout: Layout) -> tuple[Brick, ...]:
                     device_id=place.device.id,
                     size=place.size,
                     footprint=place.footprint,
-                    path=naming.brick_directory(place.device.id, brick_id),
+                    path=naming.brick_directory(place.device.id, brick_id, place.device.backend),
                     role=place.role,
                 )
             )

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from csi.mountports import Clients, Mounter, MountSource
 from csi.mounts import mountinfo
 from csi.mounts.detached import DetachedClients
 from csi.mounts.glusterfs import GlusterMounter
 from csi.mounts.probe import Probes
 from csi.mounts.remote import RemoteClients
 from csi.mounts.simulated import Health, SimulatedMounter
-from csi.ports import Clients, Mounter, MountSource
 from tests.lab.pool import Lab
 from tests.mounts_daemon import MountsDaemon
 

@@ -14,9 +14,9 @@ from typing import cast
 import pytest
 
 from csi.core.errors import MountFailed, Unavailable
+from csi.mountports import MountSource
 from csi.mounts import mountinfo
 from csi.mounts.simulated import Health
-from csi.ports import MountSource
 from csi.service.publish import Publish, Publisher, Stage
 from tests.contract.mount_worlds import (
     OTHER,

@@ -8,11 +8,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from csi import app, config
 from csi.bricks.filecopies import FileCopies
+from csi.bricks.lvm import LvmBackend
 from csi.clock import SystemClock
 from csi.core import params, topologyfile
 from csi.core.errors import DriverError
@@ -40,6 +41,7 @@ class Scenario:
     volume_type: str
     deletes: bool = False
     fault: str = ""  # a command that fails, so that the creation has to be undone
+    device: str = "/srv/d0"  # of each host; below /dev its bricks are LVM's
 
     def request(self) -> CreateRequest:
         spec = params.parse({"volumeType": self.volume_type, "volumeOptions": "performance.io-cache off"}).spec
@@ -52,6 +54,9 @@ SCENARIOS = (
     Scenario("create that fails at its start and is undone, replicate 3", 3, "replicate:3", fault="*volume start*"),
     Scenario("delete, replicate 3", 3, "replicate:3", deletes=True),
     Scenario("delete, disperse 4+2", 6, "disperse:4:2", deletes=True),
+    Scenario("create on LVM, replicate 3", 3, "replicate:3", device="/dev/vdb"),
+    Scenario("create on LVM that fails at its start", 3, "replicate:3", fault="*volume start*", device="/dev/vdb"),
+    Scenario("delete on LVM, replicate 3", 3, "replicate:3", deletes=True, device="/dev/vdb"),
 )
 
 
@@ -67,9 +72,13 @@ class Trial:
         nodes = []
         for number in range(scenario.hosts):
             address = f"10.0.0.{number + 1}"
-            self.world.add(f"h{number + 1}", address, devices=("/srv/d0",), size=100 * GIB)
+            lvm = scenario.device.startswith("/dev/")
+            devices = () if lvm else (scenario.device,)
+            machine = self.world.add(f"h{number + 1}", address, devices=devices, size=100 * GIB)
+            if lvm:
+                machine.add_disk(scenario.device, 100 * GIB)
             names = {"manage": [f"h{number + 1}"], "storage": [address]}
-            nodes.append({"node": {"hostnames": names, "zone": number + 1}, "devices": ["/srv/d0"]})
+            nodes.append({"node": {"hostnames": names, "zone": number + 1}, "devices": [scenario.device]})
         self.topology = topologyfile.parse(json.dumps({"clusters": [{"nodes": nodes}]}))
         self.settings = config.load(
             None,
@@ -88,7 +97,10 @@ class Trial:
             store=self.state.store(self.directory, self.world),
             runner=runner,
             gluster=GlusterCli(runner, SystemClock(), heard=contacts),
-            backends={Backend.FILE: FileCopies(runner, self.settings.instance)},
+            backends={
+                Backend.FILE: FileCopies(runner, self.settings.instance),
+                Backend.LVM: LvmBackend(runner, self.settings.instance),
+            },
             clock=SystemClock(),
             contacts=contacts,
         )
@@ -155,7 +167,7 @@ async def reference(scenario: Scenario, kept: type[State]) -> tuple[dict[str, ob
     """The traces without and with the volume, and the labels of all points of the undisturbed operation."""
     directory = trial_directory()
     try:
-        trial = Trial(Scenario(scenario.name, scenario.hosts, scenario.volume_type), directory, kept())
+        trial = Trial(replace(scenario, deletes=False, fault=""), directory, kept())
         await trial.prepare()
         without = traces(trial.world)
         assert trial.core is not None

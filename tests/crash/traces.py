@@ -50,6 +50,13 @@ def _of_machine(machine: Machine) -> Iterator[tuple[str, object]]:
         yield f"watch {name}", True
     for disk, filesystem in machine.disks.items():
         yield f"space {disk}", filesystem.used
+    for group in machine.lvm.groups.values():
+        # Not its free extents: LVM keeps its spare metadata until the last pool goes, whoever made the pools.
+        yield f"volume group {group.name}", (group.spare, sorted(group.tags))
+        for pool in group.pools.values():
+            yield f"pool {group.name}/{pool.name}", (pool.data, pool.metadata, pool.active, sorted(pool.tags))
+        for volume in group.volumes.values():
+            yield f"volume {group.name}/{volume.name}", (volume.size, volume.pool.name, volume.active)
 
 
 def _tree(filesystem: FileSystem, top: str) -> Iterator[tuple[str, object]]:

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 
+from tests.lab import vm
 from tests.lab.pool import MOST_HOSTS, Lab
 from tests.lab.system import LabError
 
@@ -33,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     up = verbs.add_parser("up", parents=[common], help="bring all hosts up")
     up.add_argument("--hosts", type=int, default=3, help=f"how many, up to {MOST_HOSTS} (default 3)")
     up.add_argument("--devices", type=int, default=2, help="per host (default 2)")
+    up.add_argument("--blocks", type=int, default=0, help="block devices for LVM per host (default 0)")
     up.add_argument("--device-size", default="20G", help="of each, sparse (default 20G)")
     up.add_argument("--zones", type=int, help="spread the hosts over so many (default: one per host)")
     up.add_argument("--pool", action="store_true", help="probe the hosts, so that they are peers")
@@ -54,12 +56,18 @@ def _parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", parents=[common], help="run a command on the host: run HOST -- CMD ARG...")
     run.add_argument("host", help="name, number or address")
     run.add_argument("command", nargs=argparse.REMAINDER)
+    guest = verbs.add_parser("vm", help="run a command in a virtual machine that has LVM: vm -- CMD ARG...")
+    guest.add_argument("--seconds", type=float, default=vm.SECONDS, help="end it after that (default %(default)g)")
+    guest.add_argument("--memory", default=vm.MEMORY, help="of the guest, at the most (default %(default)s)")
+    guest.add_argument("command", nargs=argparse.REMAINDER)
     return parser
 
 
 def _act(options: argparse.Namespace) -> int:
     if options.verb == "up":
         return _up(options)
+    if options.verb == "vm":
+        return vm.run(_command(options, "vm"), options.seconds, options.memory)
     lab = Lab(options.instance)
     match options.verb:
         case "down":
@@ -85,6 +93,7 @@ def _up(options: argparse.Namespace) -> int:
         options.instance,
         hosts=options.hosts,
         devices=options.devices,
+        blocks=options.blocks,
         device_size=options.device_size,
         zones=options.zones,
     )
@@ -104,18 +113,22 @@ def _status(lab: Lab) -> int:
         state = f"init {init}" if init else "powered off"
         if init and lab.is_cut(host):
             state += ", cut off"
-        print(f"  {host.name}  {host.address}  zone {host.zone}  {' '.join(host.devices)}  {state}")
+        print(f"  {host.name}  {host.address}  zone {host.zone}  {' '.join((*host.devices, *host.blocks))}  {state}")
     return 0
 
 
 def _run(lab: Lab, options: argparse.Namespace) -> int:
-    command = options.command[1:] if options.command[:1] == ["--"] else options.command
-    if not command:
-        raise LabError("run: a command is missing after the host")
-    done = lab.run(options.host, command, check=False, timeout=3600)
+    done = lab.run(options.host, _command(options, "run HOST"), check=False, timeout=3600)
     sys.stdout.write(done.stdout)
     sys.stderr.write(done.stderr)
     return done.returncode
+
+
+def _command(options: argparse.Namespace, after: str) -> list[str]:
+    command: list[str] = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        raise LabError(f"{after}: a command is missing after it")
+    return command
 
 
 if __name__ == "__main__":

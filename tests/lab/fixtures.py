@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import vm
 from tests.lab.pool import Lab
 from tests.lab.system import alive, missing
 
@@ -29,11 +30,12 @@ def remove_abandoned() -> None:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """Three hosts that are peers, two devices each."""
+    """Three hosts that are peers, two devices each: directories, or in the virtual machine block devices."""
     if reason := missing():
         pytest.skip(f"THE LABORATORY DID NOT RUN: {reason}")
     remove_abandoned()
-    lab = Lab(session_instance())
+    # In the virtual machine the devices are block devices, and bricks are LVM's.
+    lab = Lab(session_instance(), devices=0, blocks=2, hooks=False) if vm.inside() else Lab(session_instance())
     try:
         lab.up(pool=True)
         yield lab

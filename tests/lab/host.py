@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import network
+from tests.lab import blockdevices, network
 from tests.lab.system import LabError, Loop, alive, call, children, end, loops, mounts, namespace, processes, wait_for
 
 SSH_PORT = 2222
@@ -47,6 +47,7 @@ class LabHost:
     devices: tuple[str, ...]
     disk: Path
     ssh_port: int = SSH_PORT
+    blocks: tuple[str, ...] = ()  # block devices, for LVM
 
     @property
     def name(self) -> str:
@@ -98,6 +99,7 @@ def make_disk(host: LabHost, names: dict[str, str], public_key: str, device_size
         (host.disk / "srv" / Path(device).name).mkdir()
         lines.append(f"{image} {device} xfs loop,nofail 0 0")
     _fill_etc(host, names, public_key)
+    blockdevices.make(host.disk, host.blocks, device_size)
     (host.disk / "etc/fstab").write_text("\n".join(lines) + "\n")
 
 
@@ -130,6 +132,7 @@ def _fill_etc(host: LabHost, names: dict[str, str], public_key: str) -> None:
 def boot(host: LabHost) -> int:
     """Power on; the PID of the host's init, as this machine sees it. Returns when glusterd answers its socket."""
     network.make_host_network(host.instance, host.number, host.address)
+    blockdevices.attach(host.disk, host.blocks)
     console = host.disk / "console.log"
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LAB_GSYNCD": gsyncd_path()}
     with console.open("ab") as output:
@@ -190,6 +193,7 @@ def power_off(host: LabHost) -> None:
         stray.update(loop.name for loop in loops_on(host.disk, pids[0]))
         end(pids)
     _reap()
+    blockdevices.detach(host.disk)
     network.remove_host_network(host.instance, host.number)
 
     def released() -> bool:
@@ -229,7 +233,7 @@ def _members(host: LabHost) -> list[int]:
 
 def device_loops(disk: Path) -> list[Loop]:
     """The loop devices of the host's own devices."""
-    image = re.compile(re.escape(str(disk)) + r"/d\d+\.img")
+    image = re.compile(re.escape(str(disk)) + r"/(d\d+|vd[b-z])\.img")
     return [loop for loop in loops() if image.fullmatch(loop.backing_file)]
 
 

@@ -15,12 +15,16 @@ if [ "$stage" = root ]; then
     mount -o remount,bind,ro "$new"
     mount -t proc proc "$new/proc"
     mount -t sysfs sysfs "$new/sys"
-    mount --bind /dev "$new/dev"
+    if [ -d "$disk/dev" ]; then mount --bind "$disk/dev" "$new/dev"; else mount --bind /dev "$new/dev"; fi
     mount --bind /dev/pts "$new/dev/pts"
     for volatile in /run /tmp /dev/shm /mnt /home; do
         [ -d "$new$volatile" ] && mount -t tmpfs -o mode=0755 lab "$new$volatile"
     done
     chmod 1777 "$new/tmp" "$new/dev/shm"
+    # This machine's start-up files would take their time at each login on the host.
+    for place in /root/.bashrc /root/.bash_profile /root/.bash_login /root/.profile; do
+        [ ! -e "$new$place" ] || mount --bind /dev/null "$new$place"
+    done
     mkdir -p "$new/run/gluster" "$new/run/lock" "$new/run/sshd" "$new/run/mount"
     # Only the machine's root file system is in the tree so far: one that the lab lies on is bound as well.
     below=$(findmnt --noheadings --first-only --output TARGET --target "$disk")
@@ -42,6 +46,7 @@ fi
 
 cd /
 hostname "$(cat /etc/hostname)"
+if [ -e /dev/vdb ]; then vgchange -qq -aay >/dev/null || echo "vgchange: exit $?" >&2; fi
 mount --all || echo "mount --all: exit $?: a line without nofail failed, or a file system is damaged" >&2
 /usr/sbin/sshd -f /etc/ssh/lab_sshd_config
 ulimit -n 65536 2>/dev/null || true

@@ -16,7 +16,7 @@ from ipaddress import IPv4Interface, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.lab import daemons
+from tests.lab import blockdevices, daemons
 from tests.lab.host import LabHost, loops_on
 from tests.lab.system import (
     Mount,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CSI_ROOT = "/var/lib/gluster-csi"
 BRICK_ROOT = f"{CSI_ROOT}/bricks"
+LVM_ROOT = "/var/lib/heketi"
 DEVICE_MARK = ".gluster-csi-device.json"
 _DAEMONS = ("glusterd", "sshd", "sleep")
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -126,13 +127,21 @@ class Traces:
                 found += _entries(device) if _ID.fullmatch(device.name) and device.is_dir() else [device]
         return found
 
+    def lvm_points(self) -> list[Path]:
+        """Mount points of LVM's bricks: all below Heketi's directory but that of each volume group."""
+        return [path for group in _entries(self.host.disk / "lib/heketi/mounts") for path in _entries(group)]
+
+    def mapped(self) -> list[str]:
+        """What LVM made of the block devices, by its names in the device-mapper."""
+        return blockdevices.mapped_of(self.host.disk)
+
     def mounts(self) -> list[Mount]:
         """Brick file systems and client mounts; innermost last."""
         own = set(self.host.devices)
         return [
             mount
             for mount in (mounts(self.init) if self.init else [])
-            if mount.target.startswith(f"{CSI_ROOT}/")
+            if mount.target.startswith((f"{CSI_ROOT}/", f"{LVM_ROOT}/"))
             or mount.type.startswith("fuse.")
             or (mount.source.startswith("/dev/loop") and mount.target not in own)
         ]
@@ -204,6 +213,8 @@ def _host_lines(traces: Traces) -> Iterator[str]:
     yield from (f"mount {mount.target} of {mount.source}" for mount in traces.mounts())
     yield from (f"loop device {loop.name} of {loop.backing_file}" for loop in loops_on(disk, traces.init))
     yield from (f"brick directory {CSI_ROOT}/{path.relative_to(disk / 'gluster-csi')}" for path in traces.brick_paths())
+    yield from (f"mount point /var/lib/{path.relative_to(disk / 'lib')}" for path in traces.lvm_points())
+    yield from (f"logical volume {name}" for name in traces.mapped())
     for device, entries in traces.device_entries():
         if entries is None:
             yield f"device {device} is not mounted"
@@ -248,14 +259,20 @@ def _remove_volumes(lab: Lab, traces: list[Traces]) -> None:
     daemons.start_missing(lab)
 
 
+_REMOVE_VOLUMES = "vgs --noheadings -o vg_name | xargs -r lvremove -qq -f"
+
+
 def _clear_host(lab: Lab, traces: Traces) -> None:
     disk = traces.host.disk
     for mount in reversed(traces.mounts()):
         lab.run(traces.host, ["umount", "--lazy", mount.target], check=False)
     for loop in loops_on(disk, traces.init):
         call("losetup", "--detach", loop.name, check=False)
-    call("chattr", "-R", "-f", "-i", str(disk / "gluster-csi"), check=False)
-    for path in (*traces.brick_paths(), *traces.fstab_remains(), *traces.under_devices()):
+    if traces.host.blocks and traces.init:
+        lab.run(traces.host, ["sh", "-c", _REMOVE_VOLUMES], check=False, timeout=60)
+    for directory in ("gluster-csi", "lib/heketi"):
+        call("chattr", "-R", "-f", "-i", str(disk / directory), check=False)
+    for path in (*traces.lvm_points(), *traces.brick_paths(), *traces.fstab_remains(), *traces.under_devices()):
         call("rm", "-rf", "--one-file-system", str(path))
     for _, entries in traces.device_entries():
         if entries:

@@ -34,16 +34,20 @@ class Lab:
         hosts: int = 3,
         devices: int = 2,
         device_size: str = "20G",
+        blocks: int = 0,
         zones: int | None = None,
         directory: Path | None = None,
         hooks: bool = True,
     ) -> None:
-        """``hooks``: with the hook scripts of the GlusterFS package, which glusterd runs at each change."""
+        """``hooks``: with the hook scripts of the GlusterFS package, which glusterd runs at each change.
+
+        ``blocks`` are block devices, per host, for LVM; ``devices`` are directories.
+        """
         if not _INSTANCE.fullmatch(instance):
             raise LabError(f"instance {instance!r}: one to eight characters of a-z and 0-9 (it is part of link names)")
         if not 1 <= hosts <= MOST_HOSTS:
             raise LabError(f"{hosts} hosts: from 1 to {MOST_HOSTS} can be made")
-        if devices < 0 or (zones is not None and zones < 1):
+        if min(devices, blocks) < 0 or (zones is not None and zones < 1):
             raise LabError("devices can't be negative, and there is at least one zone")
         self.instance = instance
         # An instance exists once on a machine: if it is up in another directory, that one counts, so `down` finds it.
@@ -53,6 +57,7 @@ class Lab:
         self.hosts: tuple[LabHost, ...] = ()
         self.subnet: IPv4Network | None = None
         self._wanted = (hosts, devices, device_size, zones or hosts)
+        self._blocks = blocks
         self._hooks = hooks
         self._complete = False  # `up` came to its end
         self._inits: dict[int, int] = {}  # host number: PID of its init, only while it is powered on
@@ -110,7 +115,7 @@ class Lab:
         nodes = [
             {
                 "node": {"hostnames": {"manage": [host.address], "storage": [host.address]}, "zone": host.zone},
-                "devices": list(host.devices),
+                "devices": [*host.devices, *host.blocks],
             }
             for host in self.hosts
         ]
@@ -153,6 +158,7 @@ class Lab:
                 zone=(number - 1) % zones + 1,
                 devices=tuple(f"/srv/d{i}" for i in range(devices)),
                 disk=self.directory / f"host{number}",
+                blocks=tuple(f"/dev/vd{letter}" for letter in "bcdefgh"[: self._blocks]),
             )
             for number in range(1, count + 1)
         )
@@ -356,6 +362,7 @@ class Lab:
                     "address": host.address,
                     "zone": host.zone,
                     "devices": list(host.devices),
+                    "blocks": list(host.blocks),
                     "disk": str(host.disk),
                     "init_pid": self._inits.get(host.number),
                 }
@@ -373,7 +380,10 @@ class Lab:
             return
         self.subnet = IPv4Network(state["subnet"])
         self.hosts = tuple(
-            LabHost(self.instance, h["number"], h["address"], h["zone"], tuple(h["devices"]), Path(h["disk"]))
+            LabHost(
+                *(self.instance, h["number"], h["address"], h["zone"], tuple(h["devices"]), Path(h["disk"])),
+                blocks=tuple(h.get("blocks", ())),
+            )
             for h in state["hosts"]
         )
         self._inits = {h["number"]: h["init_pid"] for h in state["hosts"] if h["init_pid"]}

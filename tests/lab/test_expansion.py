@@ -200,8 +200,15 @@ def test_further_sets_where_a_device_lacks_room(client: Client, driver: Driver, 
     patiently(lambda: client.delete(volume.volume_id))
 
 
-def test_a_volume_is_deleted_while_its_files_are_moved(client: Client) -> None:
+def test_a_volume_is_deleted_while_its_files_are_moved(client: Client, driver: Driver, tmp_path: Path) -> None:
     volume = client.create("pvc-moved", GIB, {"volumeType": "none", "expansion": "addSets"})
     capacity = client.controller.GetCapacity(pb.GetCapacityRequest(parameters={"volumeType": "none"}))
+    with mounted(client, volume, tmp_path) as target:
+        for number in range(1500):
+            (target / f"file{number}").write_bytes(b"x" * 3000)
     patiently(lambda: expand(client, volume.volume_id, capacity.maximum_volume_size.value // 2))
+    command = ["gluster", "--mode=script", "volume", "rebalance", volume.volume_context["glusterVolume"], "status"]
+    assert "in progress" in driver.lab.run(driver.lab.hosts[0], command, check=False).stdout
     patiently(lambda: client.delete(volume.volume_id))
+    for host in driver.lab.hosts:
+        assert "rebalance" not in driver.lab.run(host, ["ps", "ax", "-o", "args"]).stdout

@@ -26,10 +26,6 @@ NO_VOLUME = 30806
 NOT_CONNECTED = 107
 
 _GONE = "No such file or directory"
-_OPTION_DOMAINS = (
-    "auth changelog client cluster config diagnostics disperse features ganesha geo-replication locks network nfs "
-    "performance rebalance server ssl storage transport user"
-)
 
 
 class SimulatedGlusterd:
@@ -281,7 +277,7 @@ class SimulatedGlusterd:
             raise ValueError("Usage:\nvolume set <VOLNAME> <KEY> <VALUE>")
         for key, _ in pairs:
             domain, dot, rest = key.partition(".")
-            if not (domain in _OPTION_DOMAINS.split() and dot and rest):
+            if not (domain in commands.OPTION_DOMAINS.split() and dot and rest):
                 raise RefusedError(f"option : {key} does not exist")
         volume.options.update(pairs)
         return answers.document(0, 0, tail="  <cliOp>volSet</cliOp>\n", output="Set volume successful")

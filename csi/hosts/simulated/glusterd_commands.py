@@ -9,6 +9,12 @@ from csi.hosts.simulated.glusterd_pool import RefusedError
 
 Bricks = tuple[tuple[str, str], ...]
 
+# What the names of options begin with.
+OPTION_DOMAINS = (
+    "auth changelog client cluster config diagnostics disperse features ganesha geo-replication locks network nfs "
+    "performance rebalance server ssl storage transport user"
+)
+
 
 def creation(words: Sequence[str]) -> tuple[str, Counts, Bricks]:
     """Name, counts and bricks of ``volume create``. Raises: ValueError for what the tool refuses by itself."""

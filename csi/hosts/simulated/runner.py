@@ -17,16 +17,21 @@ from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, CommandTimeout, HostUnreachable, Superseded
 from csi.core.model import Host
 from csi.hosts.mandate import Mandate, Mandated, nobody
-from csi.hosts.simulated import barriers, glusterd_answers, programs
+from csi.hosts.simulated import barriers, brickverbs, copyverbs, glusterd_answers, lvmverbs, programs
 from csi.hosts.simulated.block_programs import BLOCK_PROGRAMS
-from csi.hosts.simulated.brickverbs import VERBS
-from csi.hosts.simulated.copyverbs import COPY_VERBS
 from csi.hosts.simulated.lvm_programs import LVM_PROGRAMS
 from csi.hosts.simulated.machine import Machine
 from csi.hosts.simulated.programs import PROGRAMS, failed
 from csi.hosts.simulated.world import Fault, Kind, World
 
-_PROGRAMS = {**PROGRAMS, **VERBS, **COPY_VERBS, **BLOCK_PROGRAMS, **LVM_PROGRAMS}
+_PROGRAMS = {
+    **PROGRAMS,
+    **brickverbs.VERBS,
+    **copyverbs.COPY_VERBS,
+    **lvmverbs.VERBS,
+    **BLOCK_PROGRAMS,
+    **LVM_PROGRAMS,
+}
 _SKIPPED = Result(0, skipped=True)
 _WELCOME = "Welcome to gluster prompt, type 'help' to see the available commands.\n"
 

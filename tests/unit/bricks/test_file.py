@@ -196,7 +196,7 @@ async def test_what_our_own_images_take_counts_as_free_for_bricks() -> None:
 @pytest.mark.parametrize(
     ("runner", "reason"),
     [
-        (facts("block"), "block device; the lvm backend is not part of this version; give a directory on a mounted"),
+        (facts("block"), "block device: name it by its path below /dev"),
         (facts("missing"), "no such directory on host h1"),
         (facts("other"), "not a directory"),
         (facts(missing="mkfs.xfs"), "host h1 lacks mkfs.xfs"),

@@ -50,8 +50,8 @@ def volume(number: int, gid: int = 2000, bricks: tuple[Brick, ...] = ()) -> Volu
     return Volume(VolumeId(name), name, name, CLUSTER, 1, VolumeSpec(), bricks, Gid(gid))
 
 
-def operation(kind: OperationKind, of: Volume) -> Operation:
-    return Operation(naming.operation_id(kind, of.id), kind, of, (Step.MAKE_BRICKS,))
+def operation(kind: OperationKind, of: Volume, before: Volume | None = None) -> Operation:
+    return Operation(naming.operation_id(kind, of.id), kind, of, (Step.MAKE_BRICKS,), before=before)
 
 
 CLUSTERS = st.builds(lambda n: Cluster(ClusterId(f"c{n}")), FEW)
@@ -69,7 +69,7 @@ DEVICES = st.builds(
 )
 BRICKS = st.lists(st.builds(brick, st.integers(0, 5), st.integers(0, 400)), max_size=3).map(tuple)
 VOLUMES = st.builds(volume, FEW, st.integers(2000, 2003), BRICKS)
-OPERATIONS = st.builds(operation, st.sampled_from(OperationKind), VOLUMES)
+OPERATIONS = st.builds(operation, st.sampled_from(OperationKind), VOLUMES, st.one_of(st.none(), VOLUMES))
 RESTING = st.builds(lambda gid: RestingGid(Gid(gid), until=1.0), st.integers(2000, 2003))
 RECORDS = st.one_of(CLUSTERS, HOSTS, DEVICES, VOLUMES, OPERATIONS, RESTING)
 
@@ -107,6 +107,17 @@ def test_a_volume_takes_over_what_its_operation_held() -> None:
     assert state.free(DEVICE) == 700
     assert list(state.gids) == [2005]
     assert state.with_changes((), [made]).free(DEVICE) == 1000
+
+
+def test_a_change_holds_what_the_volume_needs_on_top_of_what_it_has() -> None:
+    small, large = volume(1, 2005, (brick(0, 300),)), volume(1, 2005, (brick(0, 500),))
+    growth = operation(OperationKind.EXPAND, large, small)
+    state = Inventory.of([Cluster(CLUSTER), HOST, DEVICE, small, growth])
+    assert state.free(DEVICE) == 500
+    assert state.spaces[HOST.id].free == (500,)
+    state = state.with_changes([large], [growth])
+    assert state.free(DEVICE) == 500
+    assert state.with_changes((), [large]).free(DEVICE) == 1000
 
 
 def test_a_deletion_holds_nothing_of_its_own() -> None:

@@ -58,6 +58,7 @@ MEANINGS = {
     "volume-rebalance-start": Meaning.DONE,
     "volume-rebalance-start-again": Meaning.REBALANCING,
     "volume-rebalance-status-done": Meaning.DONE,
+    "volume-rebalance-status-in-progress": Meaning.DONE,
     "volume-rebalance-status-none": Meaning.STOPPED,
     "volume-rebalance-status-running": Meaning.REBALANCING,
     "volume-set": Meaning.DONE,
@@ -75,6 +76,7 @@ MEANINGS = {
     "volume-status-rebalance": Meaning.DONE,
     "volume-status-peer-down": Meaning.DONE,
     "volume-stop": Meaning.DONE,
+    "volume-stop-while-rebalance": Meaning.REBALANCING,
     "volume-stop-no-quorum": Meaning.AWAY,
     "volume-stop-not-started": Meaning.STOPPED,
 }

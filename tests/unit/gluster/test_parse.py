@@ -56,6 +56,7 @@ def test_what_is_to_be_healed() -> None:
 
 def test_how_far_a_rebalance_is() -> None:
     assert parse.rebalance(document("volume-rebalance-status-done")) == "completed"
+    assert parse.rebalance(document("volume-rebalance-status-in-progress")) == "in progress"
 
 
 def test_a_group_of_options() -> None:

@@ -14,9 +14,9 @@ from csi.core.errors import MountFailed, Unavailable
 from csi.core.mountcalls import Call, End, Fault, Reply, Request, Runs, Source, Start
 from csi.mountd.desk import Desk
 from csi.mountd.server import Server
+from csi.mountports import MountSource
 from csi.mounts.probe import Probes
 from csi.mounts.remote import RemoteClients
-from csi.ports import MountSource
 
 SOURCE = Source(("a", "b"), "vol_1", 8)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from csi.core.errors import MountFailed
+from csi.mountports import MountSource
 from csi.mounts import processes
 from csi.mounts.client import Client
-from csi.ports import MountSource
 
 SOURCE = MountSource(("a", "b"), "vol_1", ping_timeout=7, flags=("--acl",))
 

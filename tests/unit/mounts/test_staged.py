@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from csi.mountports import MountSource
 from csi.mounts.staged import StagedFiles
 from csi.nodeports import Bound, Staged
-from csi.ports import MountSource
 
 STAGED = Staged("1", MountSource(("a", "b"), "vol_1", 5, ("--acl",)), "/staging", (Bound("/pod", ("ro",)),))
 

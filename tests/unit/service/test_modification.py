@@ -123,6 +123,9 @@ async def test_the_healing_is_followed_to_its_end(pool: Pool) -> None:
     await pool.core.recovery.look()
     assert open_kinds(pool) == [OperationKind.HEAL]
     simulated.unhealed = 0
+    await pool.core.recovery.look()  # too soon
+    assert open_kinds(pool) == [OperationKind.HEAL]
+    pool.core.recovery._due.clear()
     await pool.core.recovery.look()
     assert open_kinds(pool) == []
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from csi.core.errors import Conflict, Incoherent, InUse, MountFailed, NotFound, NotStaged, Unavailable
+from csi.mountports import MountSource, MountState
 from csi.mounts.simulated import Health, SimulatedMounter
-from csi.ports import MountSource, MountState
 from csi.service.publish import Publish, Publisher, Stage
 
 SOURCE = MountSource(("a", "b"), "vol_1")

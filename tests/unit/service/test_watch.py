@@ -8,10 +8,10 @@ import pytest
 
 from csi.clock import SystemClock
 from csi.core.errors import MountFailed
+from csi.mountports import MountSource, MountState
 from csi.mounts.simulated import Health, SimulatedMounter
 from csi.mounts.staged import StagedFiles
 from csi.nodeports import Notice, NoticeKind, Staged
-from csi.ports import MountSource, MountState
 from csi.service.publish import Publish, Publisher, Stage
 from csi.service.watch import Watch
 

@@ -1,0 +1,38 @@
+"""One driver for all tests on real LVM: a start takes ten seconds there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.driver import Client, Driver
+from tests.lab import Lab, vm
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _in_the_virtual_machine() -> None:
+    if not vm.inside():
+        pytest.skip("THE TESTS OF LVM DID NOT RUN: they need `make lab-lvm`")
+
+
+@pytest.fixture(scope="session")
+def running(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    driver = Driver(lab, Path(tmp_path_factory.mktemp("driver")), settings={"gids": {"rest_seconds": 0}})
+    try:
+        driver.start()
+        yield driver
+    finally:
+        driver.remove()
+
+
+@pytest.fixture
+def driver(running: Driver, clean_lab: Lab) -> Driver:
+    return running
+
+
+@pytest.fixture
+def client(driver: Driver) -> Iterator[Client]:
+    with driver.client() as client:
+        yield client

@@ -1,0 +1,69 @@
+"""The main job on real LVM: a volume from a request to a written mount and back to nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from csi.api import csi_pb2 as pb
+from tests.driver import GIB, Client, Driver, patiently
+
+pytestmark = pytest.mark.lab
+
+BRICKS = "/var/lib/heketi/mounts"
+
+
+def test_a_volume_from_birth_to_death(client: Client, driver: Driver, tmp_path: Path) -> None:
+    began = time.monotonic()
+    volume = client.create("pvc-lvm", GIB)
+    print(f"created in {time.monotonic() - began:.1f} s")
+    staging, target = tmp_path / "staging", tmp_path / "target"
+    client.stage(volume, staging)
+    client.publish(volume, staging, target)
+    (target / "file").write_text("written")
+    assert (target / "file").read_text() == "written"
+    shown = subprocess.run(["df", "-B1", "--output=size", str(target)], capture_output=True, text=True, check=True)
+    assert int(shown.stdout.split()[-1]) >= GIB
+    for host in driver.lab.hosts:
+        brick = driver.lab.run(host, ["sh", "-c", f"echo {BRICKS}/vg_*/brick_*/brick"]).stdout.strip()
+        assert driver.lab.run(host, ["stat", "-c", "%g %a", brick]).stdout.split() == [
+            volume.volume_context["gid"],
+            "2770",
+        ]
+        assert driver.lab.run(host, ["cat", f"{brick}/file"]).stdout == "written"
+        assert (
+            json.loads(driver.lab.run(host, ["cat", f"{Path(brick).parent}/brick.json"]).stdout)["volume_name"]
+            == "pvc-lvm"
+        )
+    client.unpublish(volume, target)
+    client.unstage(volume, staging)
+    began = time.monotonic()
+    client.delete(volume.volume_id)
+    print(f"deleted in {time.monotonic() - began:.1f} s")
+
+
+def test_bricks_come_back_after_a_reboot(client: Client, driver: Driver) -> None:
+    volume = client.create("pvc-reboot", GIB)
+    driver.lab.reboot(driver.lab.hosts[1])
+    driver.lab.settle()
+
+    def whole() -> None:
+        got = client.controller.ControllerGetVolume(
+            pb.ControllerGetVolumeRequest(volume_id=volume.volume_id), timeout=20
+        )
+        assert not got.status.volume_condition.abnormal, got.status.volume_condition.message
+
+    deadline = time.monotonic() + 40
+    while True:
+        try:
+            whole()
+            break
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+    patiently(lambda: client.delete(volume.volume_id))
