@@ -282,10 +282,10 @@ class Gluster(Protocol):
     async def remove(self, pool: Pool, name: str, hosts: Sequence[Host]) -> None:
         """End the volume's own brick processes on ``hosts``, stop it, delete it. A volume that is gone is fine."""
 
-    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host]) -> str:
+    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host], *, quiet: bool = False) -> str:
         """Why copies of its bricks would make no sound volume now: one is down, or a heal or a rebalance is not done.
 
-        Empty if they would.
+        Empty if they would. ``quiet``: the bricks know of nothing to be healed, so that is not asked.
         """
 
     async def hold(self, pool: Pool, names: Sequence[str], bound: float) -> None:

@@ -62,6 +62,17 @@ class SizeOutOfRange(DriverError):
     """The size cannot be had, whatever the state of the pool."""
 
 
+class TooLarge(SizeOutOfRange):
+    """A volume can't grow to that size; ``largest`` is what it can have, in bytes.
+
+    Of the caller's request, not of the moment: csi-resizer lets a claim ask for less only after such an answer.
+    """
+
+    def __init__(self, largest: int, reason: str) -> None:
+        super().__init__(reason)
+        self.largest = largest
+
+
 class InUse(DriverError):
     """The thing is in use and must be freed first."""
 

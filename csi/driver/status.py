@@ -21,6 +21,7 @@ TABLE: dict[type[errors.DriverError], grpc.StatusCode] = {
     errors.NotFound: _Code.NOT_FOUND,
     errors.Conflict: _Code.ALREADY_EXISTS,
     errors.SizeOutOfRange: _Code.OUT_OF_RANGE,
+    errors.TooLarge: _Code.OUT_OF_RANGE,
     errors.InUse: _Code.FAILED_PRECONDITION,
     errors.NotStaged: _Code.FAILED_PRECONDITION,
     errors.CannotCopy: _Code.FAILED_PRECONDITION,

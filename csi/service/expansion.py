@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from csi.core import growth, naming, sizes
-from csi.core.errors import NotFound, SizeOutOfRange
+from csi.core.errors import NoSpace, NotFound, SizeOutOfRange, TooLarge
 from csi.core.model import Brick, BrickId, Operation, OperationKind, Volume, VolumeId
 from csi.service.changing import Changing
 from csi.service.placing import Placing
@@ -36,7 +36,7 @@ class Expansion:
     async def expand(self, request: ExpandRequest) -> Volume:
         """The volume with at least ``required`` bytes; its bricks are that large when this returns.
 
-        Raises: NotFound, SizeOutOfRange (also: larger than ``limit`` already), NoSpace with the largest size, Busy,
+        Raises: NotFound, SizeOutOfRange (also: larger than ``limit`` already), TooLarge with what it can have, Busy,
         and Unavailable while a host is away: what was begun is finished when it is back.
         """
         if not naming.is_id(request.volume_id):
@@ -65,7 +65,10 @@ class Expansion:
         silent = await self.placing.silent(volume.spec)
         self.placing.check_present(volume, silent)
         async with self.placing.lock:
-            wanted = self.placing.enlarged(volume, size, silent)
+            try:
+                wanted = self.placing.enlarged(volume, size, silent)
+            except NoSpace as refusal:
+                raise TooLarge(refusal.largest, str(refusal)) from refusal
             self.changing.check_free_for(volume, wanted)
             return await self.changing.journal.begin_expand(volume, wanted)
 

@@ -132,7 +132,7 @@ def test_what_can_not_be(client: Client, driver: Driver) -> None:
     assert code(refused) is grpc.StatusCode.OUT_OF_RANGE
     with pytest.raises(grpc.RpcError, match="the largest that fits has") as refused:
         expand(client, volume.volume_id, 1 << 40)
-    assert code(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert code(refused) is grpc.StatusCode.OUT_OF_RANGE
     with pytest.raises(grpc.RpcError) as refused:
         expand(client, "0" * 32, GIB)
     assert code(refused) is grpc.StatusCode.NOT_FOUND
@@ -174,7 +174,7 @@ def test_further_sets_where_a_device_lacks_room(client: Client, driver: Driver, 
     volume = client.create("pvc-sets", GIB, {"volumeType": "replicate:3", "expansion": "addSets"})
     with pytest.raises(grpc.RpcError) as refused:
         expand(client, volume.volume_id, 1 << 40)
-    assert code(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert code(refused) is grpc.StatusCode.OUT_OF_RANGE
     assert "the largest that fits has" in (refused.value.details() or "")
     # More than one device has.
     capacity = client.controller.GetCapacity(pb.GetCapacityRequest(parameters={"volumeType": "replicate:3"}))

@@ -17,6 +17,7 @@ from csi.core.errors import (
     NoSpace,
     NotFound,
     SizeOutOfRange,
+    TooLarge,
     Unavailable,
 )
 from csi.core.model import BrickRole, OperationKind, Volume
@@ -98,12 +99,12 @@ async def test_what_can_not_be_is_refused_and_nothing_is_left_of_it(pool: Pool) 
     for unknown in ("fake-vol-id", "0" * 32):
         with pytest.raises(NotFound):
             await pool.core.expansion.expand(ExpandRequest(unknown, 2 * GIB, 0))
-    with pytest.raises(NoSpace) as refused:
+    with pytest.raises(TooLarge) as refused:
         await expand(pool, volume, 100 * GIB)
     assert not pool.core.outside.store.inventory.operations
     assert pool.core.volumes.get(volume.id) == volume
     largest = refused.value.largest
-    with pytest.raises(NoSpace):
+    with pytest.raises(TooLarge):
         await expand(pool, volume, largest + 1)
     check(pool, await expand(pool, volume, largest))
 
@@ -116,7 +117,7 @@ async def test_the_growth_is_reserved_from_the_line_on(pool: Pool) -> None:
         await asyncio.sleep(0)
     held = used(pool)
     assert held >= 3 * 12 * GIB
-    with pytest.raises(NoSpace):
+    with pytest.raises(TooLarge):
         await expand(pool, other, 12 * GIB)
     with pytest.raises(NoSpace):
         await pool.create("third", 12 * GIB)
@@ -250,7 +251,7 @@ async def test_a_half_grown_volume_is_found_with_its_old_size(pool: Pool) -> Non
 
 async def test_further_sets_where_the_class_allows_them(pool: Pool) -> None:
     volume = await pool.create(size=15 * GIB, expansion="addSets")
-    with pytest.raises(NoSpace) as refused:
+    with pytest.raises(TooLarge) as refused:
         await expand(pool, volume, 100 * GIB)
     larger = await expand(pool, volume, 16 * GIB)  # still in place
     assert larger.set_count == 1
@@ -278,7 +279,7 @@ async def wide(pool: Pool) -> Pool:
 async def test_a_device_that_lacks_room(wide: Pool, parameters: dict[str, str]) -> None:
     plain = await wide.create("plain", **parameters)
     share = 45 * GIB if "disperse:2:1" in parameters.values() else 25 * GIB
-    with pytest.raises(NoSpace):
+    with pytest.raises(TooLarge):
         await expand(wide, plain, share)
     await wide.core.volumes.delete(plain.id)
     volume = await wide.create(expansion="addSets", **parameters)
