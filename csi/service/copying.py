@@ -24,6 +24,7 @@ from csi.core.copyidentity import PlacedCopy
 from csi.core.errors import CannotCopy, DriverError, Unavailable
 from csi.core.model import Backend, Brick, ClusterId, Host, PlacedBrick, Volume
 from csi.ports import Clock, Gluster, Pool
+from csi.service.journal import change_of
 from csi.service.steps import Steps
 
 T = TypeVar("T")
@@ -98,6 +99,10 @@ class Copying:
 
     async def _look(self, volume: Volume) -> tuple[int, ...]:
         pool = self.steps.pool(volume.cluster_id)
+        if (change := change_of(self.steps.inventory(), volume.id)) is not None:
+            raise Unavailable(
+                f"volume {volume.name!r} cannot be copied now: an operation ({change.kind}) is open on it"
+            )
         if why := await self._gluster.unfit(pool, volume, self.steps.hosts(volume)):
             raise Unavailable(f"volume {volume.name!r} cannot be copied now: {why}; ask again when that is over")
         return ()
