@@ -285,10 +285,10 @@ async def _take_charge(
     if isinstance(core.outside.store, KubeStore):
         api = api_of(settings, stack)
         keep_resources(core, core.outside.store, api, _events(api, settings), stack)
-    fullness = _watch_pools(core, settings, stack)
-    stack.callback(
-        metrics.watch(core.outside.store, core.operations, lambda: core.succession.late, lambda: fullness.measured)
-    )
+    store, gauge = core.outside.store, LvmBackend(core.outside.runner, settings.instance)
+    pools = Fullness(gauge, core.outside.clock, store, settings.bricks.pool_interval, settings.bricks.pool_limit)
+    stack.push_async_callback(_ended, asyncio.create_task(pools.run(), name="thin pools"))
+    stack.callback(metrics.watch(store, core.operations, lambda: core.succession.late, pools.figures))
     return True
 
 
@@ -321,20 +321,6 @@ def _claim_notices(settings: Settings, stack: AsyncExitStack) -> ClaimNotices | 
     if settings.state.backend != "kubernetes":
         return None
     return ClaimEvents(_events(api_of(settings, stack), settings))
-
-
-def _watch_pools(core: Core, settings: Settings, stack: AsyncExitStack) -> Fullness:
-    outside, bricks = core.outside, settings.bricks
-    gauge = LvmBackend(outside.runner, settings.instance, bricks.fstab)
-    fullness = Fullness(
-        gauge,
-        outside.clock,
-        lambda: outside.store.inventory,
-        interval=bricks.pool_interval,
-        limit=bricks.pool_limit,
-    )
-    stack.push_async_callback(_ended, asyncio.create_task(fullness.run(), name="thin pools"))
-    return fullness
 
 
 def _keep_groups(settings: Settings, stack: AsyncExitStack) -> None:

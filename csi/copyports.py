@@ -45,12 +45,30 @@ class Hold:
     bound: float
 
 
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """``taken``: what a copy of each brick may take from its device in the end, in bytes: all that is not shared then.
+
+    ``quiet``: gluster has noted down in none of these bricks that a file waits to be healed, there or elsewhere. False
+    where that was not looked at.
+    """
+
+    taken: tuple[int, ...]
+    quiet: bool = False
+
+
 @runtime_checkable
 class BrickCopies(Protocol):
-    """Each call is one round trip to one host. All raise the Runner's errors, and Unavailable without the device."""
+    """Each call is one round trip to one host. All raise the Runner's errors, and Unavailable without the device.
 
-    async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> tuple[int, ...]:
-        """What a copy of each brick may take from its device in the end, in bytes: what is not shared any more."""
+    ``holds``: bricks stay frozen from ``copy`` to ``release``. Where all do there is a moment at which all of them are
+    frozen, so their copies are of one moment without a barrier too.
+    """
+
+    holds: bool
+
+    async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> Flushed:
+        """Write out what waits, and look."""
 
     async def copy(self, host: Host, pairs: Sequence[Pair], hold: Hold) -> float:
         """Copy all of them; the moment of that by the host's clock, in seconds since the epoch.
@@ -64,7 +82,7 @@ class BrickCopies(Protocol):
         """Let them be written to. False if the hold was over before, or never began."""
 
     async def seal(self, host: Host, targets: Sequence[PlacedCopy | PlacedBrick]) -> tuple[int, ...]:
-        """As ``flush``, of copies."""
+        """The copies are on the disk; what each takes, in bytes."""
 
     async def fill(self, host: Host, fillings: Sequence[Filling]) -> None:
         """The storage of each brick, as a copy of the copy, unless it is there. Raises: Incoherent, CannotCopy."""

@@ -12,20 +12,7 @@ from typing import Protocol
 from csi.core.command import Result, Script
 from csi.core.errors import NotFound
 from csi.core.inventory import Inventory
-from csi.core.model import (
-    Backend,
-    Brick,
-    BrickId,
-    BrickIdentity,
-    ClusterId,
-    Device,
-    DeviceId,
-    Host,
-    HostId,
-    PlacedBrick,
-    Record,
-    Volume,
-)
+from csi.core.model import Backend, Brick, BrickIdentity, ClusterId, Device, Host, HostId, PlacedBrick, Record, Volume
 
 
 class Clock(Protocol):
@@ -158,16 +145,10 @@ class BrickBackend(Protocol):
     """
 
     async def check(self, host: Host, path: str, *, destroy: bool = False) -> DeviceFacts:
-        """``destroy``: what is on it may be wiped (block devices only), as far as no pool of ours is there.
-
-        Raises: InvalidRequest if the device cannot carry bricks, with the reason and the remedy.
-        """
+        """``destroy``: a disk may be wiped. Raises: InvalidRequest if it cannot carry bricks, with the reason."""
 
     async def claim(self, host: Host, device: Device, instance: str, *, destroy: bool = False) -> None:
-        """Mark the device as ours; one that has our mark is fine.
-
-        Raises: InUse if another instance's mark, or one of another device, is on it.
-        """
+        """Mark it as ours, once more is fine. Raises: InUse if another's mark, or another device's, is on it."""
 
     async def create(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         """Make what is not there yet: storage, file system, mount, directory, identity.
@@ -204,21 +185,6 @@ class BrickBackend(Protocol):
 
     async def find(self, host: Host, devices: Sequence[Device]) -> tuple[BrickIdentity, ...]:
         """The identities of all bricks on these devices, mounted or not."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolFullness:
-    """How much of a brick's thin pool is taken, in percent."""
-
-    device: DeviceId
-    brick: BrickId
-    data: float
-    metadata: float
-
-
-class PoolGauge(Protocol):
-    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
-        """Of the pools of our bricks on these devices. Raises: as BrickBackend's."""
 
 
 # --- gluster ----------------------------------------------------------------------------------
@@ -316,10 +282,10 @@ class Gluster(Protocol):
     async def remove(self, pool: Pool, name: str, hosts: Sequence[Host]) -> None:
         """End the volume's own brick processes on ``hosts``, stop it, delete it. A volume that is gone is fine."""
 
-    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host]) -> str:
+    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host], *, quiet: bool = False) -> str:
         """Why copies of its bricks would make no sound volume now: one is down, or a heal or a rebalance is not done.
 
-        Empty if they would.
+        Empty if they would. ``quiet``: the bricks know of nothing to be healed, so that is not asked.
         """
 
     async def hold(self, pool: Pool, names: Sequence[str], bound: float) -> None:

@@ -19,10 +19,10 @@ import grpc
 
 from csi.api import csi_pb2 as pb
 from csi.api import csi_pb2_grpc as rpc
-from tests.lab import Lab, vm
+from tests.lab import Lab
+from tests.lab.system import SLOWNESS
 
 GIB = 1 << 30
-SLOWNESS = 4 if vm.inside() else 1  # an import alone takes seconds in the virtual machine
 WRITER = pb.VolumeCapability.AccessMode.MULTI_NODE_MULTI_WRITER
 
 

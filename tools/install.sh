@@ -111,6 +111,19 @@ build_kubernetes() {
         )
         mv "$home/build/$name" "$bin/$name"
     done
+    if [ ! -d "$home/snapshot-definitions" ]; then
+        go=${go:-$(go_command)}
+        module=github.com/kubernetes-csi/external-snapshotter/client/v8
+        say "definitions of snapshots"
+        (
+            cd tools/kubernetes
+            export GOPATH="$home/build/gopath" GOCACHE="$home/build/cache" GOFLAGS="-modcacherw -mod=mod" GOTOOLCHAIN=local
+            quietly "$go" mod download "$module"
+            rm -rf "$home/build/definitions" && mkdir "$home/build/definitions"
+            cp "$("$go" list -m -f '{{.Dir}}' "$module")"/config/crd/*snapshot.storage.k8s.io_*.yaml "$home/build/definitions/"
+        )
+        mv "$home/build/definitions" "$home/snapshot-definitions"
+    fi
     rm -rf "$home/build" "$tools/go"
 }
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from csi.bricks import filepaths, identity
 from csi.bricks.file import EVIDENCE, FileBackend, Texts
-from csi.copyports import Filling, Hold, Pair
+from csi.copyports import Filling, Flushed, Hold, Pair
 from csi.core import naming
 from csi.core.command import Command, Result
 from csi.core.copyidentity import CopyIdentity, PlacedCopy
@@ -29,12 +29,15 @@ Script = Callable[[Texts], list[Command]]
 class FileCopies(FileBackend):
     """Bricks as images, and copies of them: ``ports.BrickBackend`` and ``copyports.BrickCopies``."""
 
-    async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> tuple[int, ...]:
+    holds = True
+
+    async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> Flushed:
         places = [word for p in bricks for word in (filepaths.stem(p), filepaths.mount_point(p))]
         results = await self._run(
             host, (*self._claimed(p.device for p in bricks), Command(("csi_bricks_flush", *places)))
         )
-        return _taken(results[-1])
+        taken, _, noted = results[-1].stdout.rpartition("noted=")
+        return Flushed(_taken(taken), quiet=noted.strip() == "no")
 
     async def copy(self, host: Host, pairs: Sequence[Pair], hold: Hold) -> float:
         bricks = [pair.brick for pair in pairs]
@@ -64,7 +67,7 @@ class FileCopies(FileBackend):
 
     async def seal(self, host: Host, targets: Sequence[PlacedCopy | PlacedBrick]) -> tuple[int, ...]:
         results = await self._run(host, [Command(("csi_copies_seal", *map(_file, targets)))])
-        return _taken(results[-1])
+        return _taken(results[-1].stdout)
 
     async def fill(self, host: Host, fillings: Sequence[Filling]) -> None:
         copies, bricks = [f.copy for f in fillings], [f.brick for f in fillings]
@@ -157,9 +160,9 @@ def _file(target: PlacedCopy | PlacedBrick) -> str:
     return filepaths.image(target) if isinstance(target, PlacedBrick) else f"{stem(target)}.copy"
 
 
-def _taken(result: Result) -> tuple[int, ...]:
+def _taken(text: str) -> tuple[int, ...]:
     """Of ``stat -c '%b %B'``: the bytes of each file."""
-    return tuple(int(blocks) * int(size) for blocks, size in (line.split() for line in result.stdout.splitlines()))
+    return tuple(int(blocks) * int(size) for blocks, size in (line.split() for line in text.splitlines()))
 
 
 def _agrees(ours: BrickIdentity | CopyIdentity, text: str) -> bool:

@@ -24,7 +24,8 @@ from csi.core import naming, sizes
 from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, InvalidRequest
 from csi.core.model import Backend, BrickId, BrickIdentity, Device, Host, PlacedBrick
-from csi.ports import BrickState, DeviceFacts, PoolFullness, Runner
+from csi.core.pools import PoolFullness
+from csi.ports import BrickState, DeviceFacts, Runner
 
 _log = structlog.get_logger(__name__)
 
@@ -57,7 +58,7 @@ class LvmBackend:
         mark = DeviceMark(self._instance, naming.device_id(host.id, path))
         if said.get("signature"):
             group, tags, count = (*said.get("group", [""])[0].split("|"), "", "")[:3]
-            if tags == lvmtags.of_device(mark):
+            if lvmtags.read_mark(tags) == mark:
                 extents = int(count)
             elif group or said["signature"] != ["LVM2_member"]:
                 lvmerrors.refuse_contents(host, path, said["signature"], group, tags, destroy=destroy)
@@ -80,7 +81,7 @@ class LvmBackend:
             lvmerrors.explain_claim(host, device, failed)
             raise
 
-    async def release(self, host: Host, device: Device) -> None:
+    async def give_back(self, host: Host, device: Device) -> None:
         """Give an empty device back: no volume group, no physical volume. Raises: InUse while a volume is there."""
         commands = [Command(("csi_lvm_release", device.path, naming.volume_group(device.id)))]
         await self._run(host, [*self._claimed([device]), *commands])

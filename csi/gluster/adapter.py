@@ -316,8 +316,8 @@ class GlusterCli:
         if answer.meaning is not Meaning.ABSENT:
             answer.done()
 
-    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host]) -> str:
-        return await self._barrier.unfit(pool, volume, hosts)
+    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host], *, quiet: bool = False) -> str:
+        return await self._barrier.unfit(pool, volume, hosts, quiet=quiet)
 
     async def hold(self, pool: Pool, names: Sequence[str], bound: float) -> None:
         await self._barrier.hold(pool, names, bound)

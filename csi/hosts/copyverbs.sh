@@ -33,13 +33,20 @@ csi_unwatch() {
 # --- bricks/filecopies.py: copies of images --------------------------------------------------------------------------
 # Statuses: 73 evidence against us, 78 too late, 79 the file system of the device cannot share blocks.
 
-# STEM MOUNT [STEM MOUNT]...: write out what waits in these bricks, side by side, then print of each what its image takes, in bytes.
+# STEM MOUNT [STEM MOUNT]...: write out what waits in these bricks, side by side, then print of each what its image takes, in bytes. Last
+# comes a line noted=no if gluster has noted down in none of them that a file waits to be healed. It has a file for each of those.
 csi_bricks_flush() {
-    local count pid pids status
-    count=$# pids='' status=0
+    local count pid pids status file noted
+    count=$# pids='' status=0 noted=no
     while [ "$count" -gt 0 ]; do
         sync -f -- "$2/brick.json" && sync -f -- "$1.img" &
         pids="$pids $!"
+        for file in "$2"/brick/.glusterfs/indices/xattrop/* "$2"/brick/.glusterfs/indices/dirty/*; do
+            case ${file##*/} in
+                '*' | xattrop-* | dirty-*) ;;
+                *) noted=yes ;;
+            esac
+        done
         set -- "$@" "$1.img"
         shift 2
         count=$((count - 2))
@@ -48,7 +55,7 @@ csi_bricks_flush() {
     for pid in $pids; do
         wait "$pid" || status=1
     done
-    [ "$status" -eq 0 ] && stat -c '%b %B' -- "$@"
+    [ "$status" -eq 0 ] && stat -c '%b %B' -- "$@" && echo "noted=$noted"
 }
 
 # PATH...: these copies are on the disk; print of each what it takes, in bytes.

@@ -18,19 +18,31 @@ csi_lvm_report() {
         --configreport pv -o pv_name --configreport pvseg -o pvseg_start --configreport seg -o segtype "$@"
 }
 
-# [VG MARK]...: look, and print it. Each of these volume groups must carry the mark: its tags must be just these.
+# TAGS MARK: do the tags hold all those of the mark? An administrator may have others there.
+csi_lvm_marked() {
+    local tag IFS
+    IFS=,
+    for tag in $2; do
+        case ,$1, in *,"$tag",*) ;; *) return 1 ;; esac
+    done
+}
+
+# [VG MARK]...: look, and print it. Each of these volume groups must carry its mark.
 csi_lvm_look() {
-    local file names row
+    local file names row status
     file=/run/gluster-csi.lvm.$$
     names=$(while [ "$#" -ge 2 ]; do printf ' %s' "$1"; shift 2; done)
     # shellcheck disable=SC2086 # a list of names
     csi_lvm_report $names >"$file"
+    status=$?
+    # 5: it does not know one of them. Anything else, and the file may be that of another script.
+    [ "$status" -eq 0 ] || [ "$status" -eq 5 ] || return "$status"
     cat -- "$file"
     while [ "$#" -ge 2 ]; do
         row=$(grep -m 1 "^ *$1|[^|]*|[0-9]*|[0-9]*|[0-9]* *\$" "$file")
         [ -n "$row" ] || { printf '%s\n' "$1" >&2; return 71; }
         row=${row#*|}
-        [ "${row%%|*}" = "$2" ] || { printf '%s\n' "${row%%|*}" >&2; return 72; }
+        csi_lvm_marked "${row%%|*}" "$2" || { printf '%s\n' "${row%%|*}" >&2; return 72; }
         row=${row#*|}
         [ "${row%%|*}" -eq 0 ] || return 77
         shift 2
@@ -216,7 +228,7 @@ csi_lvm_claim() {
     local tags tag status
     tags=$(csi_lvm vgs --noheadings -o vg_tags -- "$2" 2>/dev/null) && {
         tags=${tags##* }
-        [ "$tags" = "$3" ] && return 0
+        csi_lvm_marked "$tags" "$3" && return 0
         printf '%s\n' "$tags" >&2
         return 72
     }
@@ -236,7 +248,7 @@ csi_lvm_claim() {
     [ "$status" -eq 0 ] && return 0
     # Another may have been faster.
     tags=$(csi_lvm vgs --noheadings -o vg_tags -- "$2" 2>/dev/null) || return "$status"
-    [ "${tags##* }" = "$3" ]
+    csi_lvm_marked "${tags##* }" "$3"
 }
 
 # DEVICE VG: give the device back, if it holds no brick any more. One that is gone already is fine.

@@ -8,6 +8,10 @@
 So the copies show every write that anybody was told is safe before 2, and none that was begun after that. Of other
 writes, as after a power cut, some. Steps 2 to 4 have ``bound`` seconds: after that the hosts end them by themselves,
 and what was copied is not used.
+
+Where bricks stay frozen until all are copied (``BrickCopies.holds``), step 3 alone gives that too: what depends on a
+write is not begun before that write is done on all its bricks, and it is not done while one of them is frozen. A clone,
+which somebody waits for, does without the barrier then; a snapshot has both.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import structlog
 from csi.copyports import BrickCopies, Hold, Pair
 from csi.core.copyidentity import PlacedCopy
 from csi.core.errors import CannotCopy, DriverError, Unavailable
-from csi.core.model import Backend, Brick, ClusterId, Host, PlacedBrick, Volume
+from csi.core.model import Backend, BrickId, ClusterId, Host, PlacedBrick, Volume
 from csi.ports import Clock, Gluster, Pool
 from csi.service.journal import change_of
 from csi.service.steps import Steps
@@ -80,35 +84,38 @@ class Copying:
             raise CannotCopy(f"bricks on devices of kind {kind} cannot be copied in this version")
         return backend
 
-    async def measure(self, volume: Volume) -> tuple[int, ...]:
-        """Flush; what a copy of each brick would take from its device, in bytes, in the order of the bricks."""
-        groups = self._by_host(self.steps.placed(volume))
-
-        async def flush(host: Host, copies: BrickCopies, bricks: Sequence[PlacedBrick]) -> list[tuple[Brick, int]]:
-            taken = await copies.flush(host, bricks)
-            return [(placed.brick, one) for placed, one in zip(bricks, taken, strict=True)]
-
-        found = await together([flush(*group) for group in groups])
-        by_brick = {brick.id: taken for one in found for brick, taken in one}
-        return tuple(by_brick[brick.id] for brick in volume.bricks)
-
     async def prepare(self, volumes: Sequence[Volume]) -> list[tuple[int, ...]]:
-        """``measure`` each, and look whether copies of it would be sound. Raises: Unavailable if they would not."""
-        found = await together([*map(self._look, volumes), *map(self.measure, volumes)])
-        return found[len(volumes) :]
+        """Flush, and look whether copies would be sound; what a copy of each brick of each would take, in bytes.
 
-    async def _look(self, volume: Volume) -> tuple[int, ...]:
-        pool = self.steps.pool(volume.cluster_id)
+        Raises: Unavailable if they would not.
+        """
+        return await together([self._prepared(volume) for volume in volumes])
+
+    async def _prepared(self, volume: Volume) -> tuple[int, ...]:
         if (change := change_of(self.steps.inventory(), volume.id)) is not None:
             raise Unavailable(
                 f"volume {volume.name!r} cannot be copied now: an operation ({change.kind}) is open on it"
             )
-        if why := await self._gluster.unfit(pool, volume, self.steps.hosts(volume)):
-            raise Unavailable(f"volume {volume.name!r} cannot be copied now: {why}; ask again when that is over")
-        return ()
 
-    async def take(self, name: str, tasks: Sequence[Task], then: Callable[[], Coroutine[Any, Any, T]]) -> Taken[T]:
+        async def flush(
+            host: Host, copies: BrickCopies, bricks: Sequence[PlacedBrick]
+        ) -> tuple[bool, list[tuple[BrickId, int]]]:
+            flushed = await copies.flush(host, bricks)
+            return flushed.quiet, [(p.brick.id, one) for p, one in zip(bricks, flushed.taken, strict=True)]
+
+        found = await together([flush(*group) for group in self._by_host(self.steps.placed(volume))])
+        pool, quiet = self.steps.pool(volume.cluster_id), all(one for one, _ in found)
+        if why := await self._gluster.unfit(pool, volume, self.steps.hosts(volume), quiet=quiet):
+            raise Unavailable(f"volume {volume.name!r} cannot be copied now: {why}; ask again when that is over")
+        taken = dict(entry for _, entries in found for entry in entries)
+        return tuple(taken[brick.id] for brick in volume.bricks)
+
+    async def take(
+        self, name: str, tasks: Sequence[Task], then: Callable[[], Coroutine[Any, Any, T]], *, spare: bool = False
+    ) -> Taken[T]:
         """Copy them. ``name``: of the hold on the hosts. ``then``: with the copies, beside the end of the barrier.
+
+        ``spare``: without a barrier, if the bricks are held so that none is needed. It is half of the time.
 
         Raises: Unavailable if it took too long, CannotCopy, Incoherent and the errors of the hosts. What there is of
         the targets then is not to be used.
@@ -116,13 +123,14 @@ class Copying:
         groups = self._pairs_by_host([pair for task in tasks for pair in task.pairs])
         hold = Hold(name, self.bound)
         begun = self.clock.monotonic()
+        behind = () if spare and all(group.copies.holds for group in groups) else tasks
         try:
-            await self._on_pools(tasks, lambda pool, names: self._gluster.hold(pool, names, self.bound))
+            await self._on_pools(behind, lambda pool, names: self._gluster.hold(pool, names, self.bound))
             moments = await together([group.copies.copy(group.host, group.pairs, hold) for group in groups])
         except BaseException:
-            await self._let_go(tasks, groups, hold)
+            await self._let_go(behind, groups, hold)
             raise
-        held, done = await self._ended(tasks, groups, hold, then)
+        held, done = await self._ended(behind, groups, hold, then)
         took = self.clock.monotonic() - begun
         _log.info("copied", hold=name, seconds=round(took, 3), volumes=len(tasks), hosts=len(groups))
         if not held:

@@ -6,17 +6,23 @@ Kept in memory alone: what counts is what the hosts say now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from csi.core.errors import DriverError
-from csi.core.inventory import Inventory
 from csi.core.model import Backend, BrickId, Device, Host, HostId
-from csi.ports import Clock, PoolFullness, PoolGauge
+from csi.core.pools import PoolFullness
+from csi.ports import Clock, Store
 
 _log = structlog.get_logger(__name__)
+
+
+class PoolGauge(Protocol):
+    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
+        """Of the pools of our bricks on these devices. Raises: as BrickBackend's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +37,18 @@ class Measured:
 class Fullness:
     """Looks every ``interval`` seconds; tells of a pool that reaches ``limit`` percent, once until it falls below."""
 
-    def __init__(
-        self, gauge: PoolGauge, clock: Clock, inventory: Callable[[], Inventory], *, interval: float, limit: float
-    ) -> None:
+    def __init__(self, gauge: PoolGauge, clock: Clock, store: Store, interval: float, limit: float) -> None:
         self._gauge = gauge
         self._clock = clock
-        self._inventory = inventory
+        self._store = store
         self._interval = interval
         self._limit = limit
         self._told: set[BrickId] = set()
         self.measured: tuple[Measured, ...] = ()
+
+    def figures(self) -> tuple[Measured, ...]:
+        """What was measured last."""
+        return self.measured
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -50,7 +58,7 @@ class Fullness:
 
     async def look(self) -> None:
         """Ask all hosts with volume groups at once. What does not answer keeps what was measured last."""
-        inventory = self._inventory()
+        inventory = self._store.inventory
         devices: dict[HostId, list[Device]] = {}
         for device in inventory.devices.values():
             if device.backend is Backend.LVM:

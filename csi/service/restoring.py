@@ -165,7 +165,7 @@ class Restoring:
                 await self._adopt(volume)
                 await self.copying.seal(targets)
 
-            await self.copying.take(volume.id, [Task(present, pairs)], make)
+            await self.copying.take(volume.id, [Task(present, pairs)], make, spare=True)
 
         await self.turns.holding([source.id], work)
 

@@ -17,6 +17,7 @@ _OWN = (
     "glustervolumes",
     "glusteroperations",
     "glusterrestinggids",
+    "glustersnapshots",
 )
 
 
@@ -45,6 +46,20 @@ RESIZER = (
     | _each("get list watch", "volumeattributesclasses.storage.k8s.io")
     | _each("list watch create update patch", "events")
 )
+_SNAPSHOT, _GROUP = "snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io"
+SNAPSHOTTER = (
+    _each("get list watch", f"volumesnapshotclasses.{_SNAPSHOT}")
+    | _each("get list watch update patch", f"volumesnapshotcontents.{_SNAPSHOT}")
+    | _each("update patch", f"volumesnapshotcontents.{_SNAPSHOT}/status")
+    | _each("list watch create update patch", "events")
+)
+GROUP_SNAPSHOTTER = (
+    _each("get list watch", f"volumegroupsnapshotclasses.{_GROUP}")
+    | _each("get list watch update patch", f"volumegroupsnapshotcontents.{_GROUP}")
+    | _each("update patch", f"volumegroupsnapshotcontents.{_GROUP}/status")
+)
+# The provisioner's, where there are snapshots.
+RESTORER = _each("get", f"volumesnapshots.{_SNAPSHOT}", f"volumesnapshotcontents.{_SNAPSHOT}")
 NODE = (
     _each("get", "persistentvolumes")
     | _each("list", "pods")

@@ -26,6 +26,30 @@ def test_the_resizer_has_its_own_when_it_is_there() -> None:
     assert rights.granted(text, "controller")[0] == rights.CONTROLLER | rights.PROVISIONER
 
 
+def test_the_snapshotter_is_there_where_the_cluster_has_its_definitions() -> None:
+    usual = rights.CONTROLLER | rights.PROVISIONER | rights.RESIZER
+    snapshots = usual | rights.SNAPSHOTTER | rights.RESTORER
+    for wanted, *arguments in (
+        (usual,),
+        (snapshots, "--api-versions", "snapshot.storage.k8s.io/v1"),
+        (usual, "--api-versions", "snapshot.storage.k8s.io/v1", "--set", "snapshotter.enabled=false"),
+        (snapshots, "--set", "snapshotter.enabled=true"),
+        (usual, "--set", "snapshotter.groups=true"),
+        (snapshots | rights.GROUP_SNAPSHOTTER, "--set", "snapshotter.enabled=true", "--set", "snapshotter.groups=true"),
+        (
+            snapshots | rights.GROUP_SNAPSHOTTER,
+            *("--api-versions", "snapshot.storage.k8s.io/v1,groupsnapshot.storage.k8s.io/v1beta1"),
+        ),
+    ):
+        text = template(*arguments)
+        assert rights.granted(text, "controller")[0] == wanted
+        gate = "--feature-gates=CSIVolumeGroupSnapshot=true"
+        (controller,) = (one for one in workloads(text) if one.part == "controller")
+        (given,) = [c["args"] for c in controller.containers if c["name"] == "snapshotter"] or [[]]
+        assert (gate in given) is (wanted >= rights.GROUP_SNAPSHOTTER)
+        assert bool(given) is (wanted >= rights.SNAPSHOTTER)
+
+
 def test_commands_in_pods_are_for_one_namespace() -> None:
     text = template("--set", "hosts.runner=kube", "--set", "hosts.kube.namespace=storage")
     everywhere, within = rights.granted(text, "controller")

@@ -38,6 +38,14 @@ def kubernetes(name: str) -> str:
     return str(path)
 
 
+def snapshot_definitions() -> list[Path]:
+    """Of VolumeSnapshots and groups of them, as the external-snapshotter has them."""
+    found = sorted((program_directory().parent / "snapshot-definitions").glob("*.yaml"))
+    if not found:
+        raise LabError(f"{program_directory().parent} has no definitions of snapshots: run `make kubernetes`")
+    return found
+
+
 def helm() -> str:
     """The path of helm, as `make chart` pins and builds it."""
     found = sorted((cache_directory() / "chart").glob("helm-v*"))

@@ -220,12 +220,12 @@ class NamespaceHost(RealHost):
 class LaboratoryHost(RealHost):
     """A host of the laboratory, through ssh."""
 
-    def __init__(self, lab: Lab, devices: tuple[str, str] | None = None) -> None:
+    def __init__(self, lab: Lab) -> None:
         self._lab = lab
         machine = lab.hosts[0]
         settings = SshSettings(port=machine.ssh_port, key_file=str(lab.key_file), known_hosts=str(lab.known_hosts))
         prefix = ["nsenter", "--target", str(lab.init_pid(machine)), "--mount", "--net", "--pid", "--"]
-        devices = devices or (machine.devices[0], machine.devices[1])
+        devices = (machine.devices[0], machine.devices[1])
         super().__init__(
             SshRunner(settings), a_host(machine.address), prefix, devices, on_root="/opt", fstab="/etc/fstab"
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from csi.core import naming
+from csi.hosts.local import LocalRunner
 from csi.hosts.simulated.filesystem import Directory
-from tests.contract.brick_hosts import LaboratoryHost, SimulatedHost
+from tests.contract.brick_hosts import RealHost, SimulatedHost, a_host
 from tests.lab import Lab
 
 POINT = naming.LVM_BRICK_ROOT
@@ -52,10 +53,15 @@ class SimulatedLvmHost(SimulatedHost):
             self.machine.lvm.unlabel(path)
 
 
-class LaboratoryLvmHost(LaboratoryHost):
+class LaboratoryLvmHost(RealHost):
+    """A host of the laboratory, past ssh: a connection takes seconds in the virtual machine."""
+
     def __init__(self, lab: Lab) -> None:
         machine = lab.hosts[0]
-        super().__init__(lab, (machine.blocks[0], machine.blocks[1]))
+        prefix = ("nsenter", "--target", str(lab.init_pid(machine)), "--mount", "--net", "--pid", "--")
+        runner = LocalRunner(lambda _: prefix)
+        devices = (machine.blocks[0], machine.blocks[1])
+        super().__init__(runner, a_host(machine.address), prefix, devices, on_root="/opt", fstab="/etc/fstab")
 
     def traces(self) -> frozenset[str]:
         return frozenset(

@@ -53,11 +53,13 @@ test_a_creation_interrupted_anywhere_can_be_undone = _simulated(
 test_a_destruction_interrupted_anywhere_can_be_finished = _simulated(
     every.test_a_destruction_interrupted_anywhere_can_be_finished
 )
-test_a_volume_may_have_any_name = every.test_a_volume_may_have_any_name
+test_a_volume_may_have_any_name = _simulated(every.test_a_volume_may_have_any_name)
 test_bricks_are_mounted_again_after_a_reboot = every.test_bricks_are_mounted_again_after_a_reboot
 test_destroying_what_is_not_there_is_fine = _simulated(every.test_destroying_what_is_not_there_is_fine)
-test_identities_written_before_the_volume_grew_are_ours = every.test_identities_written_before_the_volume_grew_are_ours
-test_making_it_again_changes_nothing = every.test_making_it_again_changes_nothing
+test_identities_written_before_the_volume_grew_are_ours = _simulated(
+    every.test_identities_written_before_the_volume_grew_are_ours
+)
+test_making_it_again_changes_nothing = _simulated(every.test_making_it_again_changes_nothing)
 test_no_bricks_are_no_work = _simulated(every.test_no_bricks_are_no_work)
 test_owner_and_mode_that_users_gave_to_the_directory_stay = (
     every.test_owner_and_mode_that_users_gave_to_the_directory_stay
@@ -124,14 +126,14 @@ def pool(placed: PlacedBrick) -> str:
 
 async def test_the_total_of_a_device_does_not_change_with_the_claim_or_bricks(bench: LvmBench) -> None:
     device = bench.devices[0]
-    await bench.backend.release(bench.on.host, device)
+    await bench.backend.give_back(bench.on.host, device)
     blank = await bench.backend.check(bench.on.host, device.path)
     await bench.backend.claim(bench.on.host, device, INSTANCE)
     placed = bench.placed()
     await bench.create(placed)
     assert await bench.backend.check(bench.on.host, device.path) == blank
     with pytest.raises(Unavailable, match="still in use"):
-        await bench.backend.release(bench.on.host, device)
+        await bench.backend.give_back(bench.on.host, device)
     await bench.destroy(placed)
 
 
@@ -172,8 +174,23 @@ async def test_nothing_is_done_on_a_device_without_our_mark(bench: LvmBench, mar
     assert bench.on.traces() == before
 
 
+async def test_tags_of_an_administrator_do_no_harm(bench: LvmBench) -> None:
+    placed = bench.placed()
+    await bench.create(placed)
+    for name, tags in (
+        (naming.volume_group(placed.device.id), lvmtags.of_device(DeviceMark(INSTANCE, placed.device.id))),
+        (pool(placed), lvmtags.of_brick(placed.identity)),
+    ):
+        bench.on.retag(name, f"{tags},backup,csi.f")
+    await bench.create(placed)
+    assert await bench.inspect(placed) == (whole(placed),)
+    await bench.backend.claim(bench.on.host, placed.device, INSTANCE)
+    await bench.destroy(placed)
+    assert bench.on.traces() == bench.clean
+
+
 async def test_a_volume_group_that_has_gone_is_named(bench: LvmBench) -> None:
-    await bench.backend.release(bench.on.host, bench.devices[0])
+    await bench.backend.give_back(bench.on.host, bench.devices[0])
     with pytest.raises(Unavailable, match=f"{bench.on.host.manage} has no volume group vg_{bench.devices[0].id}"):
         await bench.create(bench.placed())
     await bench.backend.claim(bench.on.host, bench.devices[0], INSTANCE)

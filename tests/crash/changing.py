@@ -57,7 +57,7 @@ SCENARIOS = (
     Change("expand, replicate 3", 3, "replicate:3"),
     Change("expand, arbiter", 3, "replicate:3", parameters=(("arbiter", "true"),)),
     Change("expand, disperse 4+2", 6, "disperse:4:2"),
-    Change("expand, replicate 3 on LVM", 3, "replicate:3", device="/dev/vdb"),
+    Change("expand on LVM, replicate 3", 3, "replicate:3", device="/dev/vdb"),
     Change("expand by further sets", 3, "replicate:3", parameters=(("expansion", "addSets"),), max_brick=2 * GIB),
     Change("modify, options", 3, "replicate:3", mutable=(("volumeOptions", "performance.io-cache off"),)),
     Change("modify, a third copy", 3, "replicate:2", mutable=(("volumeType", "replicate:3"),)),
@@ -74,9 +74,8 @@ def told(core: app.Core, world: World) -> list[str]:
         for brick in volume.bricks:
             machine = world.machines[inventory.hosts[brick.host_id].manage]
             mount = machine.mounts.get(brick.path.removesuffix("/brick"))
-            size = 0
-            if mount is not None:
-                size = mount.image.size if mount.image is not None else machine.blocks[mount.source].size
+            image = mount.image or machine.blocks.get(mount.source) if mount is not None else None
+            size = image.size if image is not None else 0
             if brick.role is BrickRole.DATA:
                 data[brick.set] = min(sizes.usable_size(size), data.get(brick.set, size))
             if not inventory.operations and size != brick.size:

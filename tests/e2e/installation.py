@@ -14,6 +14,7 @@ from tests.cluster import images
 from tests.cluster.archive import sidecar_image
 from tests.cluster.binaries import helm
 from tests.cluster.cluster import Cluster
+from tests.e2e import snapshotting
 from tests.lab.host import SSH_PORT
 from tests.lab.pool import Lab
 from tests.lab.system import LabError, environment, wait_for
@@ -24,10 +25,11 @@ NAMESPACE = "gluster-csi"
 RELEASE = "gluster-csi"
 IMAGE = f"localhost/gluster-csi:{csi.__version__}"
 SERVER_IMAGE = f"localhost/gluster-csi-server:{csi.__version__}"
-STORAGE_CLASS = "gluster"
+STORAGE_CLASS = SNAPSHOT_CLASS = "gluster"
 SIDECARS = {
     "csi-provisioner": "registry.k8s.io/sig-storage/csi-provisioner:v6.3.0",
     "csi-resizer": "registry.k8s.io/sig-storage/csi-resizer:v2.2.0",
+    "csi-snapshotter": "registry.k8s.io/sig-storage/csi-snapshotter:v8.6.0",
 }
 
 
@@ -63,11 +65,13 @@ class Installation:
             "topology": {"configMap": "topology"},
             "log": {"level": "debug"},
             "storageClasses": [{"name": STORAGE_CLASS, "parameters": {"volumeType": "replicate:3"}}],
+            "snapshotClasses": [{"name": SNAPSHOT_CLASS}],
         }
 
     def prepare(self) -> None:
-        """What the administrator makes by hand: namespace, ssh key, host keys, topology."""
+        """What the administrator makes by hand: snapshots at all, namespace, ssh key, host keys, topology."""
         self.cluster.plug_into(self.lab)
+        snapshotting.install(self.cluster)
         known_hosts, topology = self.lab.known_hosts.read_text(), json.dumps(self.lab.topology())
         self.cluster.apply(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},

@@ -19,6 +19,11 @@ def session_instance() -> str:
     return f"t{os.getpid():x}"
 
 
+def usual(instance: str) -> Lab:
+    """In the virtual machine its devices are block devices, so that bricks are LVM's."""
+    return Lab(instance, devices=0, blocks=2, hooks=False) if vm.inside() else Lab(instance)
+
+
 def remove_abandoned() -> None:
     """Labs of pytest sessions that were killed."""
     for pointer in Path("/run").glob("gluster-lab-t*"):
@@ -34,8 +39,7 @@ def lab() -> Iterator[Lab]:
     if reason := missing():
         pytest.skip(f"THE LABORATORY DID NOT RUN: {reason}")
     remove_abandoned()
-    # In the virtual machine the devices are block devices, and bricks are LVM's.
-    lab = Lab(session_instance(), devices=0, blocks=2, hooks=False) if vm.inside() else Lab(session_instance())
+    lab = usual(session_instance())
     try:
         lab.up(pool=True)
         yield lab

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.lab import daemons, leftovers, network
 from tests.lab.host import SSH_PORT, LabHost, boot, build_gsyncd, make_disk, power_off
-from tests.lab.system import LabError, call, command_line, environment, locked, missing, processes, wait_for
+from tests.lab.system import SLOWNESS, LabError, call, command_line, environment, locked, missing, processes, wait_for
 
 _INSTANCE = re.compile(r"[a-z0-9]{1,8}")
 MOST_HOSTS = 8
@@ -241,7 +241,7 @@ class Lab:
             start_new_session=True,
         ) as process:
             try:
-                output, errors = process.communicate(input, timeout)
+                output, errors = process.communicate(input, timeout * SLOWNESS)
             except BaseException:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

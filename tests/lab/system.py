@@ -20,6 +20,10 @@ PROGRAMS = (
 )
 
 
+# In the virtual machine (vm.py) everything takes longer.
+SLOWNESS = 4 if os.environ.get("LAB_GUEST") == "1" else 1
+
+
 class LabError(Exception):
     """The laboratory can't do what was asked; the message says why and what to do about it."""
 
@@ -32,7 +36,7 @@ def call(*argv: str, check: bool = True, timeout: float = 30, stdin: str | None 
             argv,
             text=True,
             capture_output=True,
-            timeout=timeout,
+            timeout=timeout * SLOWNESS,
             check=False,
             env=environment(),
             **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),
@@ -66,7 +70,7 @@ def environment() -> dict[str, str]:
 
 
 def wait_for(what: str, ready: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOWNESS
     pause = 0.005
     while not ready():
         if time.monotonic() > deadline:

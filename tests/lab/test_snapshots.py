@@ -256,10 +256,17 @@ def test_every_write_that_was_acknowledged_and_none_that_came_later(
             acknowledged = writer.acknowledged
             snapshot = take(client, f"snapshot-{number}", volume)
             taken.append((acknowledged, snapshot, writer.begun))
+        writer.wait_for(writer.acknowledged + 20)
+        acknowledged = writer.acknowledged
+        clone = copy(client, "clone", volume, TYPES[kind])
+        begun = writer.begun
         writer.wait_for(writer.acknowledged + 5)
     assert writer.failed is None
     assert writer.longest < 5
     print(f"\n{kind}: {writer.acknowledged} files, the longest took {writer.longest:.3f} s")
+    with mounted(client, clone, tmp_path) as root:
+        assert acknowledged <= counted([root]) <= begun
+    client.delete(clone.volume_id)
     for acknowledged, snapshot, begun in taken:
         restored = copy(client, f"of-{snapshot.snapshot_id[:8]}", snapshot, TYPES[kind])
         with mounted(client, restored, tmp_path) as root:
@@ -325,6 +332,27 @@ def test_not_while_a_brick_is_down(client: Client, driver: Driver) -> None:
     client.delete(volume.volume_id)
 
 
+def test_not_while_files_wait_to_be_healed(client: Client, driver: Driver, tmp_path: Path) -> None:
+    volume = client.create("pvc-heal", GIB, {"volumeOptions": "cluster.self-heal-daemon off"})
+    name, lab = volume.volume_context["glusterVolume"], driver.lab
+    with mounted(client, volume, tmp_path) as root:
+        (root / "file").write_text("before")
+        lab.run(lab.hosts[1], ["pkill", "-f", f"volfile-id {name}[.]"])
+        time.sleep(1)
+        (root / "file").write_text("after")
+        subprocess.run(["sync", "-f", str(root)], check=True, timeout=60)
+    lab.run(lab.hosts[0], ["gluster", "--mode=script", "volume", "start", name, "force"])
+    deadline = time.monotonic() + 20
+    while True:
+        with pytest.raises(grpc.RpcError) as refused:
+            take(client, "s", volume)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        if "bricks are down" not in refused.value.details() or time.monotonic() > deadline:
+            break
+    assert "wait to be healed" in refused.value.details()
+    client.delete(volume.volume_id)
+
+
 def test_a_driver_that_dies_while_writers_are_held_up_leaves_nobody_waiting(driver: Driver, tmp_path: Path) -> None:
     """It ends when the bricks are frozen and the barrier is on: the hosts let go of both by themselves."""
     lab, staging, target = driver.lab, tmp_path / "staging", tmp_path / "target"
@@ -366,7 +394,7 @@ def test_a_driver_that_dies_while_writers_are_held_up_leaves_nobody_waiting(driv
             time.sleep(0.2)
     finally:
         for host in lab.hosts:
-            lab.run(host, ["sh", "-c", "umount /usr/bin/cp; rm -f /tmp/cp; pkill -x sleep"], check=False)
+            lab.run(host, ["sh", "-c", "pkill -x sleep; umount -l /usr/bin/cp; rm -f /tmp/cp"], check=False)
     driver.start(topology=False)
     with driver.client() as client:
         # What the driver that died had begun is undone first.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from csi.bricks.lvm import LvmBackend
+from csi.hosts.ssh import SshRunner, SshSettings
 from tests.driver import Client, Driver
 from tests.lab import Lab, vm
+from tests.lvm.bricks import INSTANCE, clear
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,3 +39,14 @@ def driver(running: Driver, clean_lab: Lab) -> Driver:
 def client(driver: Driver) -> Iterator[Client]:
     with driver.client() as client:
         yield client
+
+
+@pytest.fixture
+async def backend(clean_lab: Lab) -> AsyncIterator[LvmBackend]:
+    """By itself, over the first host, whose disks are blank before and after."""
+    port, key, known = clean_lab.hosts[0].ssh_port, str(clean_lab.key_file), str(clean_lab.known_hosts)
+    runner = SshRunner(SshSettings(port=port, key_file=key, known_hosts=known))
+    clear(clean_lab)
+    yield LvmBackend(runner, INSTANCE)
+    await runner.close()
+    clear(clean_lab)

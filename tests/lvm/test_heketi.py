@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
 
 import pytest
 
 from csi.bricks import lvmpaths
 from csi.bricks.lvm import LvmBackend
 from csi.core import naming
-from csi.core.model import (
-    Backend,
-    Brick,
-    BrickIdentity,
-    Device,
-    DeviceId,
-    Gid,
-    PlacedBrick,
-    VolumeSpec,
-)
-from csi.hosts.ssh import SshRunner, SshSettings
+from csi.core.model import DeviceId, PlacedBrick
 from tests.contract.brick_hosts import a_host
 from tests.lab import Lab, LabHost
+from tests.lvm.bricks import INSTANCE, SIZE, placed
 
 pytestmark = pytest.mark.lab
 
-SIZE = 1 << 30
 HEKETI = DeviceId("0123456789abcdef0123456789abcdef")
 
 # heketi.md 4.2 and 4.4, with $1 the device, $2 its id, $3 the brick's id, $4 the pool's id.
@@ -49,52 +38,9 @@ chmod 2775 $m/brick
 """
 
 
-@pytest.fixture
-async def backend(clean_lab: Lab) -> AsyncIterator[LvmBackend]:
-    machine = clean_lab.hosts[0]
-    settings = SshSettings(
-        port=machine.ssh_port, key_file=str(clean_lab.key_file), known_hosts=str(clean_lab.known_hosts)
-    )
-    runner = SshRunner(settings)
-    clear(clean_lab, machine)
-    yield LvmBackend(runner, "heketi-test")
-    await runner.close()
-    clear(clean_lab, machine)
-
-
-_CLEAR = """
-vgs --noheadings -o vg_name | xargs -r vgremove -qq -f
-pvs --noheadings -o pv_name | xargs -r pvremove -qq
-"""
-
-
-def clear(lab: Lab, machine: LabHost) -> None:
-    lab.run(
-        machine,
-        [
-            "sh",
-            "-c",
-            _CLEAR,
-        ],
-    )
-
-
-def placed(machine: LabHost, device: DeviceId, path: str) -> PlacedBrick:
-    host = a_host(machine.address)
-    volume = naming.volume_id("pvc-heketi")
-    brick_id = naming.brick_id(volume, 0, 0)
-    directory = naming.brick_directory(device, brick_id, Backend.LVM)
-    brick = Brick(brick_id, 0, 0, host.id, device, SIZE, SIZE, directory)
-    name = naming.gluster_name(volume)
-    who = BrickIdentity(
-        "heketi-test", volume, "pvc-heketi", name, host.cluster_id, SIZE, VolumeSpec(), Gid(2000), brick
-    )
-    return PlacedBrick(who, host, Device(device, host.id, path, Backend.LVM, 8 << 30), 0o2775)
-
-
 def seen(lab: Lab, machine: LabHost, one: PlacedBrick) -> dict[str, str]:
     """All that LVM, XFS and the system say of a brick, with its names and ids taken out."""
-    group, name, _ = lvmpaths.names(one)
+    group, _, _ = lvmpaths.names(one)
     point = lvmpaths.mount_point(one)
     asked = {
         "lvs": "lvs -a --noheadings --separator / --units b "
@@ -102,8 +48,8 @@ def seen(lab: Lab, machine: LabHost, one: PlacedBrick) -> dict[str, str]:
         "vgs": f"vgs --noheadings -o vg_size,vg_free,vg_extent_size,vg_mda_size {group}",
         "pvs": f"pvs --noheadings -o pe_start,pv_mda_size -S vg_name={group}",
         "xfs_info": f"xfs_info {point}",
-        "fstab": f"grep {name} /etc/fstab",
-        "mount": f"grep {name} /proc/self/mountinfo | cut -d' ' -f5-",
+        "fstab": f"grep {group} /etc/fstab",
+        "mount": f"grep {group} /proc/self/mountinfo | cut -d' ' -f5-",
         "mode": f"stat -c '%a %u %g' {point}/brick",
     }
     said = {what: lab.run(machine, ["sh", "-c", command]).stdout for what, command in asked.items()}
@@ -117,7 +63,7 @@ async def test_a_brick_of_heketis_is_found_described_and_destroyed(clean_lab: La
     theirs = placed(machine, HEKETI, machine.blocks[1])
     words = [machine.blocks[1], HEKETI, theirs.brick.id, "f" * 32]
     clean_lab.run(machine, ["sh", "-c", _BY_HEKETI, "sh", *words], timeout=60)
-    await backend.claim(ours.host, ours.device, "heketi-test")
+    await backend.claim(ours.host, ours.device, INSTANCE)
     await backend.create(ours.host, [ours])
     await backend.mount_at_boot(ours.host, [ours])
     assert seen(clean_lab, machine, ours) == seen(clean_lab, machine, theirs)
@@ -134,5 +80,5 @@ async def test_a_brick_of_heketis_is_found_described_and_destroyed(clean_lab: La
     await backend.destroy(ours.host, both)
     assert not clean_lab.run(machine, ["lvs", "--noheadings"]).stdout.strip()
     for device in (ours.device, theirs.device):
-        await backend.release(ours.host, device)
+        await backend.give_back(ours.host, device)
     assert not clean_lab.run(machine, ["pvs", "--noheadings"]).stdout.strip()

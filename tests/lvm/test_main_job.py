@@ -17,6 +17,11 @@ pytestmark = pytest.mark.lab
 BRICKS = "/var/lib/heketi/mounts"
 
 
+def capacity(path: Path) -> int:
+    shown = subprocess.run(["df", "-B1", "--output=size", str(path)], capture_output=True, text=True, check=True)
+    return int(shown.stdout.split()[-1])
+
+
 def test_a_volume_from_birth_to_death(client: Client, driver: Driver, tmp_path: Path) -> None:
     began = time.monotonic()
     volume = client.create("pvc-lvm", GIB)
@@ -26,8 +31,7 @@ def test_a_volume_from_birth_to_death(client: Client, driver: Driver, tmp_path: 
     client.publish(volume, staging, target)
     (target / "file").write_text("written")
     assert (target / "file").read_text() == "written"
-    shown = subprocess.run(["df", "-B1", "--output=size", str(target)], capture_output=True, text=True, check=True)
-    assert int(shown.stdout.split()[-1]) >= GIB
+    assert capacity(target) >= GIB
     for host in driver.lab.hosts:
         brick = driver.lab.run(host, ["sh", "-c", f"echo {BRICKS}/vg_*/brick_*/brick"]).stdout.strip()
         assert driver.lab.run(host, ["stat", "-c", "%g %a", brick]).stdout.split() == [
@@ -39,6 +43,16 @@ def test_a_volume_from_birth_to_death(client: Client, driver: Driver, tmp_path: 
             json.loads(driver.lab.run(host, ["cat", f"{Path(brick).parent}/brick.json"]).stdout)["volume_name"]
             == "pvc-lvm"
         )
+    began = time.monotonic()
+    client.controller.ControllerExpandVolume(
+        pb.ControllerExpandVolumeRequest(
+            volume_id=volume.volume_id, capacity_range=pb.CapacityRange(required_bytes=2 * GIB)
+        ),
+        timeout=240,
+    )
+    print(f"expanded in {time.monotonic() - began:.1f} s")
+    assert capacity(target) >= 2 * GIB
+    assert (target / "file").read_text() == "written"
     client.unpublish(volume, target)
     client.unstage(volume, staging)
     began = time.monotonic()

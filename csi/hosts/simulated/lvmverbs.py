@@ -51,7 +51,7 @@ def _look(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
         if (group := machine.lvm.groups.get(name)) is None:
             return Result(_UNMARKED, text, f"{name}\n")
         tags = ",".join(sorted(group.tags))
-        if tags != mark:
+        if not set(mark.split(",")) <= group.tags:
             return Result(_MARKED_OTHERWISE, text, f"{tags}\n")
     return Result(0, text)
 
@@ -192,7 +192,7 @@ def _claim(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
     _, path, name, mark, wipe = argv
     if (group := machine.lvm.groups.get(name)) is not None:
         tags = ",".join(sorted(group.tags))
-        return DONE if tags == mark else failed(_MARKED_OTHERWISE, tags)
+        return DONE if set(mark.split(",")) <= group.tags else failed(_MARKED_OTHERWISE, tags)
     block = machine.blocks.get(path)
     if wipe == "yes" and block is not None:
         if (there := machine.lvm.physical.get(path)) is not None and there.group is not None:

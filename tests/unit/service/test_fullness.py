@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 from csi import metrics
 from csi.clock import SystemClock
 from csi.core.errors import Unavailable
-from csi.core.inventory import Inventory
 from csi.core.model import Backend, BrickId, Cluster, ClusterId, Device, DeviceId, Host, HostId
-from csi.ports import PoolFullness
+from csi.core.pools import PoolFullness
+from csi.ports import Put
 from csi.service.fullness import Fullness
 from csi.service.operations import Operations
 from csi.store.memory import MemoryStore
@@ -35,13 +35,16 @@ class Gauge:
         return tuple(PoolFullness(d.id, BrickId(d.id), self.percent[host.manage], 1.0) for d in devices)
 
 
-def inventory() -> Inventory:
-    return Inventory.of([Cluster(CLUSTER), *HOSTS, *DEVICES, FILES])
+async def watching(gauge: Gauge) -> Fullness:
+    store = MemoryStore()
+    await store.open()
+    await store.commit([Put(record) for record in (Cluster(CLUSTER), *HOSTS, *DEVICES, FILES)])
+    return Fullness(gauge, SystemClock(), store, 1, 80)
 
 
 async def test_a_pool_is_told_of_once_while_it_is_nearly_full() -> None:
     gauge = Gauge()
-    watch = Fullness(gauge, SystemClock(), inventory, interval=1, limit=80)
+    watch = await watching(gauge)
     with structlog.testing.capture_logs() as logs:
         for percent in (79.9, 80.0, 95.0, 50.0, 81.0):
             gauge.percent["ha"] = percent
@@ -52,7 +55,7 @@ async def test_a_pool_is_told_of_once_while_it_is_nearly_full() -> None:
 
 async def test_a_host_that_does_not_answer_keeps_its_last_figures() -> None:
     gauge = Gauge()
-    watch = Fullness(gauge, SystemClock(), inventory, interval=1, limit=80)
+    watch = await watching(gauge)
     await watch.look()
     del gauge.percent["ha"]
     gauge.percent["hb"] = 30.0
@@ -61,10 +64,10 @@ async def test_a_host_that_does_not_answer_keeps_its_last_figures() -> None:
 
 
 async def test_the_figures_are_a_metric() -> None:
-    watch = Fullness(Gauge(), SystemClock(), inventory, interval=1, limit=80)
+    watch = await watching(Gauge())
     await watch.look()
     store, registry = MemoryStore(), CollectorRegistry()
     await store.open()
-    metrics.watch(store, Operations(), pools=lambda: watch.measured, registry=registry)
+    metrics.watch(store, Operations(), pools=watch.figures, registry=registry)
     labels = {"host": "hb", "device": "/dev/vdb", "brick": DEVICES[1].id, "part": "data"}
     assert registry.get_sample_value("gluster_csi_thin_pool_used_ratio", labels) == 0.2

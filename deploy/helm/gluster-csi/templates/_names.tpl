@@ -100,3 +100,23 @@ readinessProbe:
   periodSeconds: 5
   timeoutSeconds: 5
 {{- end }}
+
+{{/* "yes" if csi-snapshotter is to run: as the value says, or where the cluster has what it works on. */}}
+{{- define "gluster-csi.snapshots" -}}
+{{- $wanted := toString .Values.snapshotter.enabled -}}
+{{- if or (eq $wanted "true") (and (eq $wanted "auto") (.Capabilities.APIVersions.Has "snapshot.storage.k8s.io/v1")) -}}
+yes
+{{- end -}}
+{{- end -}}
+
+{{/* The same of groups of snapshots. */}}
+{{- define "gluster-csi.group-snapshots" -}}
+{{- $wanted := toString .Values.snapshotter.groups -}}
+{{- $has := false -}}
+{{- range list "v1" "v1beta2" "v1beta1" -}}
+{{- $has = or $has ($.Capabilities.APIVersions.Has (printf "groupsnapshot.storage.k8s.io/%s" .)) -}}
+{{- end -}}
+{{- if and (include "gluster-csi.snapshots" .) (or (eq $wanted "true") (and (eq $wanted "auto") $has)) -}}
+yes
+{{- end -}}
+{{- end -}}
