@@ -80,7 +80,7 @@ class LvmBackend:
             lvmerrors.explain_claim(host, device, failed)
             raise
 
-    async def release(self, host: Host, device: Device) -> None:
+    async def give_back(self, host: Host, device: Device) -> None:
         """Give an empty device back: no volume group, no physical volume. Raises: InUse while a volume is there."""
         commands = [Command(("csi_lvm_release", device.path, naming.volume_group(device.id)))]
         await self._run(host, [*self._claimed([device]), *commands])

@@ -13,6 +13,7 @@ import pytest
 from csi.bricks import identity, lvmpaths, lvmtags
 from csi.bricks.identity import DeviceMark
 from csi.bricks.lvm import LvmBackend
+from csi.bricks.lvmcopies import LvmCopies
 from csi.core import naming
 from csi.core.command import Command, Script
 from csi.core.errors import HostUnreachable, Incoherent, InUse, InvalidRequest, Unavailable
@@ -71,7 +72,7 @@ KINDS = ("simulated", *([pytest.param("lab", marks=pytest.mark.lab)] if vm.insid
 @dataclass
 class LvmBench(Bench):
     on: SimulatedLvmHost | LaboratoryLvmHost  # type: ignore[assignment]
-    backend: LvmBackend  # type: ignore[assignment]
+    backend: LvmCopies  # type: ignore[assignment]
 
     def placed(
         self,
@@ -94,7 +95,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[LvmBench]:
     on: SimulatedLvmHost | LaboratoryLvmHost
     on = SimulatedLvmHost() if request.param == "simulated" else LaboratoryLvmHost(request.getfixturevalue("clean_lab"))
     runner = Interrupted(on.runner)
-    backend = LvmBackend(runner, INSTANCE, on.fstab)
+    backend = LvmCopies(runner, INSTANCE, on.fstab)
     first, second = (
         Device(naming.device_id(on.host.id, path), on.host.id, path, Backend.LVM, 7 << 30) for path in on.devices
     )
@@ -124,14 +125,14 @@ def pool(placed: PlacedBrick) -> str:
 
 async def test_the_total_of_a_device_does_not_change_with_the_claim_or_bricks(bench: LvmBench) -> None:
     device = bench.devices[0]
-    await bench.backend.release(bench.on.host, device)
+    await bench.backend.give_back(bench.on.host, device)
     blank = await bench.backend.check(bench.on.host, device.path)
     await bench.backend.claim(bench.on.host, device, INSTANCE)
     placed = bench.placed()
     await bench.create(placed)
     assert await bench.backend.check(bench.on.host, device.path) == blank
     with pytest.raises(Unavailable, match="still in use"):
-        await bench.backend.release(bench.on.host, device)
+        await bench.backend.give_back(bench.on.host, device)
     await bench.destroy(placed)
 
 
@@ -173,7 +174,7 @@ async def test_nothing_is_done_on_a_device_without_our_mark(bench: LvmBench, mar
 
 
 async def test_a_volume_group_that_has_gone_is_named(bench: LvmBench) -> None:
-    await bench.backend.release(bench.on.host, bench.devices[0])
+    await bench.backend.give_back(bench.on.host, bench.devices[0])
     with pytest.raises(Unavailable, match=f"{bench.on.host.manage} has no volume group vg_{bench.devices[0].id}"):
         await bench.create(bench.placed())
     await bench.backend.claim(bench.on.host, bench.devices[0], INSTANCE)

@@ -134,5 +134,5 @@ async def test_a_brick_of_heketis_is_found_described_and_destroyed(clean_lab: La
     await backend.destroy(ours.host, both)
     assert not clean_lab.run(machine, ["lvs", "--noheadings"]).stdout.strip()
     for device in (ours.device, theirs.device):
-        await backend.release(ours.host, device)
+        await backend.give_back(ours.host, device)
     assert not clean_lab.run(machine, ["pvs", "--noheadings"]).stdout.strip()
