@@ -22,7 +22,7 @@ from csi.api import csi_pb2_grpc as rpc
 from tests.lab import Lab, vm
 
 GIB = 1 << 30
-SLOWNESS = 4 if vm.inside() else 1  # an import alone takes seconds in the virtual machine
+SLOWNESS = 12 if vm.inside() else 1  # an import alone takes seconds in the virtual machine
 WRITER = pb.VolumeCapability.AccessMode.MULTI_NODE_MULTI_WRITER
 
 
