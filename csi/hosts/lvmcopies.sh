@@ -45,8 +45,9 @@ csi_lvm_shares() {
             need = up(promised, extent)
             needed = up(need / 200, extent)
             if (needed > 17179869184) { needed = 17179869184 }
-            printf "%s %.0f %.0f %.0f\n", into, up(own, 1024) / 1024, \
-                need > size[into] ? need / 1024 : 0, needed > metadata[into] ? (needed - metadata[into]) / 1024 : 0
+            more = need > size[into] + 0 ? need / 1024 : 0
+            lacking = needed > metadata[into] + 0 ? (needed - metadata[into]) / 1024 : 0
+            printf "%s %.0f %.0f %.0f\n", into, up(own, 1024) / 1024, more, lacking
         }
     ' "/run/gluster-csi.lvm.$$"
 }
