@@ -73,7 +73,7 @@ lab: $(APT) $(APT_LVM) $(DEV) ## Tests on a real pool of GlusterFS hosts in name
 	$(AS_ROOT) $(BIN)/pytest tests/lab
 
 lab-lvm: $(APT_LVM) $(DEV) ## Tests with real LVM, in a virtual machine (root)
-	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 1800 -- pytest --timeout 600 -m lab tests/lvm tests/contract/test_lvm_backend.py
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 1800 -- pytest --timeout 600 -m lab tests/lvm tests/contract/test_lvm_backend.py tests/contract/test_lvm_copies.py
 
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity

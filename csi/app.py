@@ -18,6 +18,7 @@ import structlog
 from csi import __version__, config, log, metrics
 from csi.bricks.filecopies import FileCopies
 from csi.bricks.lvm import LvmBackend
+from csi.bricks.lvmcopies import LvmCopies
 from csi.clock import SystemClock
 from csi.config import Settings
 from csi.core import topologyfile
@@ -128,7 +129,7 @@ def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
         gluster=GlusterCli(runner, clock, timing, heard=contacts),
         backends={
             Backend.FILE: FileCopies(runner, settings.instance, settings.bricks.fstab),
-            Backend.LVM: LvmBackend(runner, settings.instance, settings.bricks.fstab),
+            Backend.LVM: LvmCopies(runner, settings.instance, settings.bricks.fstab),
         },
         clock=clock,
         term=leadership.term if leadership is not None else lambda: settings.hosts.term,

@@ -89,7 +89,7 @@ class FileCopies(FileBackend):
                 name, point, said = filepaths.stem(placed), filepaths.mount_point(placed), texts[placed.brick.id]
                 commands += [
                     Command(("csi_brick_tag", name, *said)),
-                    Command(("csi_brick_adopt", name, point, filepaths.MOUNT_OPTIONS, said[0])),
+                    Command(("csi_brick_adopt", filepaths.image(placed), point, filepaths.MOUNT_OPTIONS, said[0])),
                     Command(("csi_brick_mount", name, point, filepaths.MOUNT_OPTIONS)),
                     Command(("csi_brick_root", point, f"{placed.root_mode:04o}", str(placed.identity.gid), *said)),
                 ]

@@ -14,35 +14,55 @@ import zlib
 
 from csi.bricks import identity
 from csi.bricks.identity import DeviceMark
+from csi.core.copyidentity import CopyIdentity
 from csi.core.model import BrickIdentity, DeviceId
 
 _PACKED = "csi.identity."
+_PACKED_COPY = "csi.copy-identity."
+_SHARE = re.compile(r"(?:^|,)csi\.share=([0-9]+)")
 _LONGEST = 900  # characters of a tag; LVM takes 1024
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
 
 
 def of_brick(value: BrickIdentity) -> str:
     brick = value.brick
-    packed = base64.b64encode(zlib.compress(identity.write(value).encode(), 9)).decode()
-    parts = [packed[start : start + _LONGEST] for start in range(0, len(packed), _LONGEST)]
     return _joined(
         f"csi.brick={brick.id}",
         f"csi.volume={value.volume_id}",
         f"csi.set={brick.set}",
         f"csi.index={brick.index}",
         f"csi.instance={_plain(value.instance)}",
-        *(f"{_PACKED}{number:02d}={part}" for number, part in enumerate(parts)),
+        *_packed(_PACKED, identity.write(value)),
     )
+
+
+def of_copy(value: CopyIdentity) -> str:
+    """Without its share, which the host finds when it makes the copy."""
+    return _joined(
+        f"csi.copy={value.copy.id}",
+        f"csi.snapshot={value.snapshot_id}",
+        f"csi.volume={value.volume_id}",
+        f"csi.instance={_plain(value.instance)}",
+        *_packed(_PACKED_COPY, identity.write(value)),
+    )
+
+
+def read_copy(tags: str) -> CopyIdentity | None:
+    """None if these are not the tags of a copy."""
+    text = _unpacked(_PACKED_COPY, tags)
+    return identity.read_copy(text) if text is not None else None
+
+
+def share(tags: str) -> int:
+    """What a copy may come to hold, in bytes; 0 if they don't say."""
+    found = _SHARE.search(tags)
+    return int(found[1]) << 10 if found is not None else 0
 
 
 def read_brick(tags: str) -> BrickIdentity | None:
     """None if these are not the tags of a brick."""
-    parts = [tag.partition("=")[2] for tag in sorted(tags.split(",")) if tag.startswith(_PACKED)]
-    try:
-        text = zlib.decompress(base64.b64decode("".join(parts), validate=True)).decode()
-    except (binascii.Error, zlib.error, ValueError):
-        return None
-    return identity.read_brick(text)
+    text = _unpacked(_PACKED, tags)
+    return identity.read_brick(text) if text is not None else None
 
 
 def of_device(mark: DeviceMark) -> str:
@@ -55,6 +75,20 @@ def read_mark(tags: str) -> DeviceMark | None:
     try:
         return DeviceMark(_told(said["csi.instance"]), DeviceId(said["csi.device"]))
     except (KeyError, ValueError):
+        return None
+
+
+def _packed(prefix: str, text: str) -> list[str]:
+    packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    parts = [packed[start : start + _LONGEST] for start in range(0, len(packed), _LONGEST)]
+    return [f"{prefix}{number:02d}={part}" for number, part in enumerate(parts)]
+
+
+def _unpacked(prefix: str, tags: str) -> str | None:
+    parts = [tag.partition("=")[2] for tag in sorted(tags.split(",")) if tag.startswith(prefix)]
+    try:
+        return zlib.decompress(base64.b64decode("".join(parts), validate=True)).decode()
+    except (binascii.Error, zlib.error, ValueError):
         return None
 
 

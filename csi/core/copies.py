@@ -105,7 +105,7 @@ def restored(
                 device_id=device.id,
                 size=filesystem,
                 footprint=sizes.footprint(device.backend, filesystem, spec.snap_factor),
-                path=naming.brick_directory(device.id, brick_id),
+                path=naming.brick_directory(device.id, brick_id, device.backend),
                 role=part.role,
             )
         )

@@ -144,7 +144,7 @@ def with_sets(volume: Volume, size: int, layout: Layout) -> Volume:
     for number, places in enumerate(layout.sets, volume.set_count):
         for index, place in enumerate(places):
             brick_id = naming.brick_id(volume.id, number, index)
-            path, device = naming.brick_directory(place.device.id, brick_id), place.device
+            path, device = naming.brick_directory(place.device.id, brick_id, place.device.backend), place.device
             bricks.append(
                 Brick(brick_id, number, index, place.host.id, device.id, place.size, place.footprint, path, place.role)
             )
@@ -172,5 +172,6 @@ def _beside(inventory: Inventory, volume: Volume, one: Sequence[Brick], size: in
     *_, device_id, need = min(spots)
     index = spec.durability.set_size - 1
     brick_id = naming.brick_id(volume.id, number, index)
-    host_id, path = inventory.devices[device_id].host_id, naming.brick_directory(device_id, brick_id)
+    device = inventory.devices[device_id]
+    host_id, path = device.host_id, naming.brick_directory(device_id, brick_id, device.backend)
     return Brick(brick_id, number, index, host_id, device_id, size, need, path, role)

@@ -112,6 +112,10 @@ def logical_volume(brick: BrickId) -> str:
     return f"brick_{brick}"
 
 
+def logical_copy(copy: BrickId) -> str:
+    return f"copy_{copy}"
+
+
 def thin_pool(brick: BrickId) -> str:
     """Of a brick that we make. Heketi's may have another name: what counts is what LVM says."""
     return f"tp_{brick}"

@@ -149,7 +149,7 @@ csi_brick_fill() {
     ln -- "$2.$$.img.part" "$2.img" || [ -e "$2.img" ]
 }
 
-# STEM MOUNT OPTIONS TEXT: the brick in STEM.img, which is a copy of another, gets TEXT as brick.json and loses the marks of gluster.
+# STORAGE MOUNT OPTIONS TEXT: the brick in this image or block device, which is a copy of another, gets TEXT as brick.json and loses the marks of gluster.
 # It is mounted for that where nobody else sees it, and whatever becomes of us it is gone from there with this process.
 # One that is mounted at MOUNT has been through this.
 csi_brick_adopt() {
@@ -175,7 +175,7 @@ csi_brick_adopt() {
             mv -- "$2/brick.json.part" "$2/brick.json" || exit
         fi
         umount -- "$2"
-    ' csi-adopt "$1.img" "$2" "$3" "$4"
+    ' csi-adopt "$1" "$2" "$3" "$4"
 }
 
 # --- gluster/barrier.py ----------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ csi_lvm_make() {
         # -K: with the flag "skip activation" it would stay inactive, and the status be 0 all the same.
         [ "${row%%|*}" = active ] || csi_lvm lvchange -qq --autobackup=n -K -ay "$1/$2"
     elif [ -n "$(csi_lvm_row "$1" "$3")" ]; then
+        csi_lvm_locked csi_lvm_widen "$1" "$3" "$2" "$(($6 * 1024))" || return
         csi_lvm lvcreate -qq --autobackup=n --thin "$1/$3" --virtualsize "$7K" --name "$2"
     else
         set -- "$4" --poolmetadatasize "$5K" --chunksize 256K --size "$6K" --thin "$1/$3" --virtualsize "$7K" --name "$2"
@@ -160,12 +161,7 @@ csi_lvm_grow() {
     row=${row#*|*|*|}
     [ -n "$tags" ] || { tags=${row%%|*}; owner=$1/$pool; }
     row=${row#*|}
-    if [ "${row##*|}" -lt "$(($6 * 1024))" ]; then
-        csi_lvm lvextend -qq --autobackup=n --poolmetadatasize "+$(($6 - ${row##*|} / 1024))K" "$1/$pool" || return
-    fi
-    if [ "${row%%|*}" -lt "$(($7 * 1024))" ]; then
-        csi_lvm lvextend -qq --autobackup=n --size "$7K" "$1/$pool" || return
-    fi
+    csi_lvm_locked csi_lvm_widen "$1" "$pool" "$2" "$(($7 * 1024))" || return
     if [ "$size" -lt "$(($8 * 1024))" ]; then
         csi_lvm lvextend -qq --autobackup=n --size "$8K" "$1/$2" || return
     fi
@@ -197,8 +193,14 @@ csi_lvm_remove() {
             pool=${row%%|*}
         fi
         [ -z "$(csi_lvm_row "$1" "$pool")" ] || pools="$pools $1/$pool"
+        # One that lost its last volume in a try that ended there: it may have been any brick's that this one was copied from.
+        pools="$pools $(awk -F '|' -v group="$1" '
+            NF == 9 && sub(/^ */, "", $1) >= 0 && $1 == group { if ($3 != "") { used[$3] } else if ($2 ~ /^tp_/) { pool[$2] } }
+            END { for (name in pool) { if (!(name in used)) { printf " %s/%s", group, name } } }
+        ' "/run/gluster-csi.lvm.$$")"
         shift 3
     done
+    pools=$(printf '%s\n' $pools | sort -u)
     # shellcheck disable=SC2086 # lists of names
     [ -z "$volumes" ] || csi_lvm lvremove -qq --autobackup=n -f $volumes || return
     # shellcheck disable=SC2086

@@ -28,6 +28,7 @@ from csi.core.copyidentity import PlacedCopy
 from csi.core.errors import CannotCopy, DriverError, Unavailable
 from csi.core.model import Backend, BrickId, ClusterId, Host, PlacedBrick, Volume
 from csi.ports import Clock, Gluster, Pool
+from csi.service.journal import change_of
 from csi.service.steps import Steps
 
 T = TypeVar("T")
@@ -91,6 +92,11 @@ class Copying:
         return await together([self._prepared(volume) for volume in volumes])
 
     async def _prepared(self, volume: Volume) -> tuple[int, ...]:
+        if (change := change_of(self.steps.inventory(), volume.id)) is not None:
+            raise Unavailable(
+                f"volume {volume.name!r} cannot be copied now: an operation ({change.kind}) is open on it"
+            )
+
         async def flush(
             host: Host, copies: BrickCopies, bricks: Sequence[PlacedBrick]
         ) -> tuple[bool, list[tuple[BrickId, int]]]:

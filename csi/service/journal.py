@@ -54,6 +54,12 @@ CHANGES = (OperationKind.EXPAND, OperationKind.MODIFY)
 WATCHES = (OperationKind.HEAL, OperationKind.REBALANCE)
 
 
+def change_of(inventory: Inventory, volume: VolumeId) -> Operation | None:
+    """What is being changed of it."""
+    found = (inventory.operations.get(naming.operation_id(kind, volume)) for kind in CHANGES)
+    return next((operation for operation in found if operation is not None), None)
+
+
 def plan_create(volume: Volume, *, grows: bool = False) -> tuple[Step, ...]:
     """Options are set in one step of their own, and only when there are some: a ``volume set`` is dear."""
     spec = volume.spec
@@ -154,8 +160,7 @@ class Journal:
         await self.store.commit([Remove(operation)])
 
     def change_of(self, volume: VolumeId) -> Operation | None:
-        """What is being changed of it."""
-        return next((found for kind in CHANGES if (found := self.find(kind, volume)) is not None), None)
+        return change_of(self.inventory, volume)
 
     async def begin_delete(self, volume: Volume) -> Operation:
         change = self.change_of(volume.id)

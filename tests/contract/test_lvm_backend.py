@@ -13,6 +13,7 @@ import pytest
 from csi.bricks import identity, lvmpaths, lvmtags
 from csi.bricks.identity import DeviceMark
 from csi.bricks.lvm import LvmBackend
+from csi.bricks.lvmcopies import LvmCopies
 from csi.core import naming
 from csi.core.command import Command, Script
 from csi.core.errors import HostUnreachable, Incoherent, InUse, InvalidRequest, Unavailable
@@ -73,7 +74,7 @@ KINDS = ("simulated", *([pytest.param("lab", marks=pytest.mark.lab)] if vm.insid
 @dataclass
 class LvmBench(Bench):
     on: SimulatedLvmHost | LaboratoryLvmHost  # type: ignore[assignment]
-    backend: LvmBackend  # type: ignore[assignment]
+    backend: LvmCopies  # type: ignore[assignment]
 
     def placed(
         self,
@@ -96,7 +97,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[LvmBench]:
     on: SimulatedLvmHost | LaboratoryLvmHost
     on = SimulatedLvmHost() if request.param == "simulated" else LaboratoryLvmHost(request.getfixturevalue("clean_lab"))
     runner = Interrupted(on.runner)
-    backend = LvmBackend(runner, INSTANCE, on.fstab)
+    backend = LvmCopies(runner, INSTANCE, on.fstab)
     first, second = (
         Device(naming.device_id(on.host.id, path), on.host.id, path, Backend.LVM, 7 << 30) for path in on.devices
     )

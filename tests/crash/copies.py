@@ -53,6 +53,10 @@ async def _clone(core: app.Core) -> None:
     await core.volumes.create(_request(COPY, Source(SourceKind.VOLUME, naming.volume_id(NAMES[0]))))
 
 
+async def _delete_source(core: app.Core) -> None:
+    await core.volumes.delete(naming.volume_id(NAMES[0]))
+
+
 async def _take_group(core: app.Core) -> None:
     await core.snapshots.create_group(GROUP, [naming.volume_id(name) for name in NAMES])
 
@@ -71,13 +75,23 @@ async def _delete_all(core: app.Core) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """``before`` lays the ground. ``fault``: a command that fails, so that ``act`` has to be undone."""
+    """``before`` lays the ground. ``fault``: a command that fails, so that ``act`` has to be undone.
+
+    ``device``: of each host; a pool on LVM that was enlarged for a copy stays so until it goes.
+    """
 
     name: str
     before: tuple[Act, ...]
     act: Act
     fault: str = ""
+    device: str = "/srv/d0"
 
+    @property
+    def pool(self) -> Scenario:
+        return Scenario("", 3, "replicate:3", device=self.device)
+
+
+_DISK = "/dev/vdb"
 
 SCENARIOS = (
     Copies("snapshot", (_volumes,), _take),
@@ -89,6 +103,16 @@ SCENARIOS = (
     Copies("clone that fails when it is copied, and is undone", (_volumes,), _clone, "csi_share*"),
     Copies("group snapshot", (_volumes,), _take_group),
     Copies("delete group snapshot", (_volumes, _take_group), _untake_group),
+    Copies("snapshot on LVM", (_volumes,), _take, device=_DISK),
+    Copies("snapshot on LVM that fails when it is copied, and is undone", (_volumes,), _take, "csi_lvm_copy *", _DISK),
+    Copies("delete snapshot on LVM", (_volumes, _take), _untake, device=_DISK),
+    Copies("restore on LVM", (_volumes, _take), _restore, device=_DISK),
+    Copies(
+        "restore on LVM that fails at its start, and is undone", (_volumes, _take), _restore, "*volume start*", _DISK
+    ),
+    Copies("clone on LVM", (_volumes,), _clone, device=_DISK),
+    Copies("group snapshot on LVM", (_volumes,), _take_group, device=_DISK),
+    Copies("delete source of a copy on LVM", (_volumes, _clone), _delete_source, device=_DISK),
 )
 
 
@@ -112,7 +136,7 @@ async def _reference(scenario: Copies, kept: type[State]) -> tuple[list[dict[str
     """The traces of an empty pool, and before and after the operation; the labels of its points."""
     directory = trial_directory()
     try:
-        trial = Trial(Scenario("", 3, "replicate:3"), directory, kept())
+        trial = Trial(scenario.pool, directory, kept())
         await trial.prepare()
         empty = traces(trial.world)
         assert trial.core is not None
@@ -141,7 +165,7 @@ async def try_point(
     empty, before, after = known
     directory = trial_directory()
     try:
-        trial = Trial(Scenario("", 3, "replicate:3"), directory, kept())
+        trial = Trial(scenario.pool, directory, kept())
         await _begun(trial, scenario)
         trial.world.arm(point)
         with suppress(Crashed):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from csi import app, config
 from csi.bricks.filecopies import FileCopies
-from csi.bricks.lvm import LvmBackend
+from csi.bricks.lvmcopies import LvmCopies
 from csi.clock import SystemClock
 from csi.core import params, topologyfile
 from csi.core.errors import DriverError
@@ -99,7 +99,7 @@ class Trial:
             gluster=GlusterCli(runner, SystemClock(), heard=contacts),
             backends={
                 Backend.FILE: FileCopies(runner, self.settings.instance),
-                Backend.LVM: LvmBackend(runner, self.settings.instance),
+                Backend.LVM: LvmCopies(runner, self.settings.instance),
             },
             clock=SystemClock(),
             contacts=contacts,

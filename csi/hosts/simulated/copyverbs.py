@@ -125,11 +125,12 @@ def _fill(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
 
 
 def _adopt(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
-    _, stem, point, _, text = argv
+    _, storage, point, _, text = argv
     if point in machine.mounts:
         return DONE
     machine.make_directory(point, parents=True).immutable = True
-    image = _file(machine, f"{stem}.img").image
+    block = machine.blocks.get(storage)
+    image = block.filesystem if block is not None else _file(machine, storage).image
     assert image is not None
     inside = image.root.children
     identity, brick = inside["brick.json"], inside["brick"]

@@ -9,6 +9,7 @@ from csi.hosts.simulated import lvm_reports as reports
 from csi.hosts.simulated.filesystem import Directory, File, FileSystem
 from csi.hosts.simulated.lvm import EXTENT
 from csi.hosts.simulated.lvm_programs import LVM_PROGRAMS
+from csi.hosts.simulated.lvmcopyverbs import widen
 from csi.hosts.simulated.machine import Machine
 from csi.hosts.simulated.programs import DONE, Program, failed
 
@@ -90,6 +91,9 @@ def _make(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
             return DONE
         return _lvm(machine, "lvchange", "-qq", "--autobackup=n", "-K", "-ay", f"{group}/{name}")
     if _row(machine, group, pool):
+        there = machine.lvm.groups[group]
+        if (done := widen(machine, there, there.pools[pool], name, int(data) * 1024)).status:
+            return done
         return _lvm(machine, "lvcreate", "-qq", "--autobackup=n", "--thin", f"{group}/{pool}", *virtual)
     given = [word for tag in tags.split(",") for word in ("--addtag", tag)]
     sized = ("--poolmetadatasize", f"{metadata}K", "--chunksize", "256K", "--size", f"{data}K")
@@ -125,21 +129,19 @@ def _mount(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
 
 
 def _grow(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
-    group, name, _, tags, text, metadata, data, size, point = argv[1:]
+    group, name, _, tags, text, _, data, size, point = argv[1:]
     row = _row(machine, group, name)
     if not row or point not in machine.mounts:
         return failed(_NOT_MOUNTED, point)
     pool = _row(machine, group, row[2])
     owner = row if row[3] else pool
-    full, wide = f"{group}/{pool[1]}", f"{group}/{name}"
-    missing = int(metadata) - int(pool[8]) // 1024
-    steps = [
-        (missing > 0, ("--poolmetadatasize", f"+{missing}K", full)),
-        (int(pool[4]) < int(data) * 1024, ("--size", f"{data}K", full)),
-        (int(row[4]) < int(size) * 1024, ("--size", f"{size}K", wide)),
-    ]
-    for needed, words in steps:
-        if needed and (done := _lvm(machine, "lvextend", "-qq", "--autobackup=n", *words)).status:
+    wide = f"{group}/{name}"
+    there = machine.lvm.groups[group]
+    if (done := widen(machine, there, there.pools[pool[1]], name, int(data) * 1024)).status:
+        return done
+    if int(row[4]) < int(size) * 1024:
+        done = _lvm(machine, "lvextend", "-qq", "--autobackup=n", "--size", f"{size}K", wide)
+        if done.status:
             return done
     mount = machine.mounts[point]
     block = machine.blocks[f"/dev/mapper/{group}-{name}"]
@@ -161,13 +163,15 @@ def _remove(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
             volumes.append((group, name))
         if _row(machine, group, used := row[2] if row else pool):
             pools.append((group, used))
+        there = machine.lvm.groups[group]
+        pools += [(group, pool) for pool, found in there.pools.items() if not there.volumes_of(found)]
     for group, name in volumes:
         done = _lvm(machine, "lvremove", "-qq", "--autobackup=n", "-f", f"{group}/{name}")
         if done.status:
             return done
     for group, name in pools:
         there = machine.lvm.groups[group]
-        if not there.volumes_of(there.pools[name]):
+        if name in there.pools and not there.volumes_of(there.pools[name]):
             _lvm(machine, "lvremove", "-qq", "--autobackup=n", "-f", f"{group}/{name}")
     return DONE
 

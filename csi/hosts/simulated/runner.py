@@ -17,7 +17,7 @@ from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, CommandTimeout, HostUnreachable, Superseded
 from csi.core.model import Host
 from csi.hosts.mandate import Mandate, Mandated, nobody
-from csi.hosts.simulated import barriers, brickverbs, copyverbs, glusterd_answers, lvmverbs, programs
+from csi.hosts.simulated import barriers, brickverbs, copyverbs, glusterd_answers, lvmcopyverbs, lvmverbs, programs
 from csi.hosts.simulated.block_programs import BLOCK_PROGRAMS
 from csi.hosts.simulated.lvm_programs import LVM_PROGRAMS
 from csi.hosts.simulated.machine import Machine
@@ -29,6 +29,7 @@ _PROGRAMS = {
     **brickverbs.VERBS,
     **copyverbs.COPY_VERBS,
     **lvmverbs.VERBS,
+    **lvmcopyverbs.VERBS,
     **BLOCK_PROGRAMS,
     **LVM_PROGRAMS,
 }

@@ -16,6 +16,7 @@ from csi.core.model import (
     BrickId,
     Cluster,
     ClusterId,
+    Copy,
     Device,
     DeviceId,
     Gid,
@@ -25,6 +26,8 @@ from csi.core.model import (
     OperationKind,
     Record,
     RestingGid,
+    Snapshot,
+    SnapshotId,
     Step,
     Volume,
     VolumeId,
@@ -71,7 +74,23 @@ BRICKS = st.lists(st.builds(brick, st.integers(0, 5), st.integers(0, 400)), max_
 VOLUMES = st.builds(volume, FEW, st.integers(2000, 2003), BRICKS)
 OPERATIONS = st.builds(operation, st.sampled_from(OperationKind), VOLUMES, st.one_of(st.none(), VOLUMES))
 RESTING = st.builds(lambda gid: RestingGid(Gid(gid), until=1.0), st.integers(2000, 2003))
-RECORDS = st.one_of(CLUSTERS, HOSTS, DEVICES, VOLUMES, OPERATIONS, RESTING)
+SNAPSHOTS = st.builds(
+    lambda n, gid, bricks: Snapshot(
+        SnapshotId(f"s{n}"),
+        "s",
+        VolumeId("v0"),
+        "v",
+        CLUSTER,
+        1,
+        VolumeSpec(),
+        Gid(gid),
+        tuple(Copy(b.id, b.set, b.index, b.host_id, b.device_id, b.size, b.footprint) for b in bricks),
+    ),
+    FEW,
+    st.integers(2000, 2003),
+    BRICKS,
+)
+RECORDS = st.one_of(CLUSTERS, HOSTS, DEVICES, VOLUMES, OPERATIONS, RESTING, SNAPSHOTS)
 
 
 def key(record: Record) -> tuple[str, str]:
