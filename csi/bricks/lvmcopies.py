@@ -16,7 +16,7 @@ from csi.bricks import evidence, identity, lvmpaths, lvmreport, lvmtags
 from csi.bricks.lvm import LvmBackend, Texts
 from csi.bricks.lvmerrors import Status
 from csi.bricks.lvmreport import LogicalVolume, VolumeGroup
-from csi.copyports import Filling, Hold, Pair
+from csi.copyports import Filling, Flushed, Hold, Pair
 from csi.core import naming, sizes
 from csi.core.command import Command, Result
 from csi.core.copyidentity import CopyIdentity, PlacedCopy
@@ -29,11 +29,13 @@ Script = Callable[[Texts], list[Command]]
 class LvmCopies(LvmBackend):
     """Bricks as thin volumes, and copies of them: ``ports.BrickBackend`` and ``copyports.BrickCopies``."""
 
-    async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> tuple[int, ...]:
+    holds = False
+
+    async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> Flushed:
         flush = Command(("csi_lvm_flush", *map(lvmpaths.mount_point, bricks)))
         results = await self._run(host, [flush, *self._claimed(p.device for p in bricks)])
         groups = lvmreport.read(results[-1].stdout)
-        return tuple(_footprint(_held(_find(groups, placed), placed.brick.size)) for placed in bricks)
+        return Flushed(tuple(_footprint(_held(_find(groups, placed), placed.brick.size)) for placed in bricks))
 
     async def copy(self, host: Host, pairs: Sequence[Pair], hold: Hold) -> float:
         bricks = [pair.brick for pair in pairs]

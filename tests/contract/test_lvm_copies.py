@@ -64,7 +64,7 @@ async def test_a_copy_becomes_a_brick_and_each_may_go_first(bench: LvmBench) -> 
     await bench.create(source)
     bench.on.write(f"{source.brick.path}/file", "first")
     copy = copy_of(source)
-    (measured,) = await bench.backend.flush(host, [source])
+    (measured,) = (await bench.backend.flush(host, [source])).taken
     for _ in range(2):  # what is there is replaced
         assert await bench.backend.copy(host, [Pair(source, copy)], HOLD) > 0
         assert await bench.backend.release(host, [source], HOLD)
