@@ -69,7 +69,7 @@ crds: $(DEV) ## Write deploy/crds and docs/crds.md anew from the record types
 crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover, compare (root)
 	$(AS_ROOT) $(PY) -m tests.crash
 
-lab: $(APT) $(DEV) ## Tests on a real pool of GlusterFS hosts in namespaces (root)
+lab: $(APT) $(APT_LVM) $(DEV) ## Tests on a real pool of GlusterFS hosts in namespaces (root)
 	$(AS_ROOT) $(BIN)/pytest tests/lab
 
 lab-lvm: $(APT_LVM) $(DEV) ## Tests with real LVM, in a virtual machine (root)
