@@ -35,6 +35,7 @@ class LvmCopies(LvmBackend):
         flush = Command(("csi_lvm_flush", *map(lvmpaths.mount_point, bricks)))
         results = await self._run(host, [flush, *self._claimed(p.device for p in bricks)])
         groups = lvmreport.read(results[-1].stdout)
+        # Not quiet: without a hold that would be of no use.
         return Flushed(tuple(_footprint(_held(_find(groups, placed), placed.brick.size)) for placed in bricks))
 
     async def copy(self, host: Host, pairs: Sequence[Pair], hold: Hold) -> float:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from csi.bricks import lvmerrors, lvmpaths, lvmreport, lvmtags
 from csi.bricks.identity import DeviceMark
 from csi.bricks.lvm import LvmBackend
+from csi.bricks.lvmcopies import LvmCopies
+from csi.copyports import BrickCopies
 from csi.core import naming, sizes
 from csi.core.command import Command, Script
 from csi.core.errors import CommandFailed, InvalidRequest, Unavailable
@@ -171,3 +173,8 @@ async def test_a_disk_that_holds_something_is_wiped_on_request_only() -> None:
 
 async def _format(runner: SimulatedRunner) -> None:
     await runner.run(HOST, Script((Command(("mkfs.xfs", "/dev/vdb")),)))
+
+
+def test_bricks_on_lvm_can_be_copied() -> None:
+    """The service asks for the port at run time: without this a method more there would end copies on LVM silently."""
+    assert isinstance(LvmCopies(SimulatedRunner(World()), "lab"), BrickCopies)
