@@ -189,7 +189,7 @@ csi_brick_say() {
 # then its tag and brick.json say the first text. Before that each must be one of the texts. Nothing is ever cut off. Each
 # part is done again if it may have been done already: a size that one of them has says nothing of the next.
 csi_brick_grow() {
-    local stem mount size loop
+    local stem mount size loop said
     stem=$1 mount=$2 size=$3
     shift 3
     csi_brick_ours "$stem" "$mount" "$@" || return
@@ -199,9 +199,16 @@ csi_brick_grow() {
         printf '%s\n' "$mount" >&2
         return 76
     fi
+    # What the identities will say is on its way to the disk while the brick grows.
+    printf '%s\n' "$1" >"$stem.$$.json.part" && printf '%s\n' "$1" >"$mount/brick.json.part" || return
+    sync -- "$stem.$$.json.part" "$mount/brick.json.part" &
+    said=$!
     # ">": at least. The flush that makes the grown file system durable makes the size of the image durable too.
-    truncate -c -s ">$size" -- "$stem.img" && losetup -c "$loop" && xfs_growfs -d "$mount" >/dev/null || return
-    csi_brick_say "$stem.json" "$stem.$$.json.part" "$1" && csi_brick_say "$mount/brick.json" "$mount/brick.json.part" "$1"
+    truncate -c -s ">$size" -- "$stem.img" && losetup -c "$loop" && xfs_growfs -d "$mount" >/dev/null || {
+        wait "$said"
+        return 1
+    }
+    wait "$said" && mv -- "$stem.$$.json.part" "$stem.json" && mv -- "$mount/brick.json.part" "$mount/brick.json"
 }
 
 # FSTAB ENTRY...: an entry is a whole line that is to be there, in place of another for its mount point, or a mount point

@@ -21,7 +21,7 @@ PROGRAMS = (
 
 
 # In the virtual machine (vm.py) everything takes longer.
-SLOWNESS = 4 if os.environ.get("LAB_GUEST") == "1" else 1
+SLOWNESS = 8 if os.environ.get("LAB_GUEST") == "1" else 1
 
 
 class LabError(Exception):
