@@ -390,7 +390,7 @@ async def test_the_client_outlives_this_program_and_holds_nothing_of_it(direct: 
     path = f"{direct.root}/s"
     code = (
         "import asyncio, sys\nfrom csi.mounts.detached import DetachedClients\nfrom csi.mounts.probe import Probes\n"
-        "from csi.ports import MountSource\n"
+        "from csi.mountports import MountSource\n"
         "clients = DetachedClients(sys.argv[1], Probes(15))\n"
         "asyncio.run(clients.start(MountSource((sys.argv[2],), sys.argv[3]), sys.argv[4]))"
     )
