@@ -4,7 +4,9 @@ PY := .venv/bin/python
 BIN := .venv/bin
 STAMPS := .tools/stamps
 # What touches namespaces, mounts and loop devices. Everything else runs as who you are.
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI --preserve-env=CSI_TOOLS_CACHE)
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI --preserve-env=CSI_TOOLS_CACHE --preserve-env=CRASH_EVERY)
+# 1: every point is tried. N: every N-th of what changes and copies volumes; `make test` has no time for all.
+export CRASH_EVERY ?= 1
 # What takes long to make and depends on versions alone, outside the checkout. Said once: root's home is another.
 export CSI_TOOLS_CACHE ?= $(HOME)/.cache/gluster-csi
 
@@ -33,7 +35,8 @@ demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from bi
 
 # ALSO: suites that need Kubernetes, where it is to be had.
 test: tools ## All tests, on a real pool, three suites at a time; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 lab lab-lvm contract $(ALSO) crash sanity unit
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 lab contract $(ALSO) crash sanity unit
+	@$(MAKE) --no-print-directory lab-lvm
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root
 
@@ -72,8 +75,12 @@ crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover,
 lab: $(APT) $(APT_LVM) $(DEV) ## Tests on a real pool of GlusterFS hosts in namespaces (root)
 	$(AS_ROOT) $(BIN)/pytest tests/lab
 
-lab-lvm: $(APT_LVM) $(DEV) ## Tests with real LVM, in a virtual machine (root)
-	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 1800 -- pytest --timeout 600 -m lab tests/lvm tests/contract/test_lvm_backend.py tests/contract/test_lvm_copies.py
+lab-lvm: $(APT_LVM) $(DEV) ## The main job and Heketi's bricks on real LVM, in a virtual machine (root)
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 900 -- pytest --timeout 600 -m lab tests/lvm/test_main_job.py tests/lvm/test_heketi.py
+
+.PHONY: lab-lvm-full
+lab-lvm-full: $(APT_LVM) $(DEV) ## All tests with real LVM, copies and contract included: half an hour (root)
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 3600 -- pytest --timeout 600 -m lab tests/lvm tests/contract/test_lvm_backend.py tests/contract/test_lvm_copies.py
 
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity

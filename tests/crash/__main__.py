@@ -1,6 +1,7 @@
 """``make crash``: our process ended at every point of what is done to volumes; nothing may leak, nothing may double.
 
-First over simulated hosts, at every command and commit; then with ``kill -9`` on real GlusterFS hosts.
+First over simulated hosts, at every command and commit; then with ``kill -9`` on real GlusterFS hosts. CRASH_EVERY=N
+tries every N-th point only of what changes and copies volumes.
 """
 
 from __future__ import annotations

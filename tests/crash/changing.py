@@ -21,6 +21,7 @@ from csi.hosts.simulated.world import Crashed, World
 from csi.service.expansion import ExpandRequest
 from csi.service.modification import ModifyRequest
 from csi.service.volumes import CreateRequest
+from tests.crash.sampling import tried
 from tests.crash.simulated import GIB, NAME, Scenario, Trial, trial_directory
 from tests.crash.states import CustomResources, SqliteState, State
 from tests.crash.traces import traces
@@ -164,11 +165,12 @@ class Trials:
     async def run(self) -> tuple[str, int, list[str]]:
         without, large, points = await self.reference()
         problems = []
-        for point, label in enumerate(points):
+        chosen = list(tried(self._scenario.name, points))
+        for point, label in chosen:
             for life in self._scenario.lives:
                 for problem in await self.at(point, life, without, large):
                     problems.append(f"{self._scenario.name}, point {point} ({label}), {life}: {problem}")
-        return f"{self._scenario.name}, state in {self._kept.name}", len(points), problems
+        return f"{self._scenario.name}, state in {self._kept.name}", len(chosen), problems
 
 
 def run() -> Iterator[tuple[str, int, list[str]]]:

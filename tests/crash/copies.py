@@ -18,6 +18,7 @@ from csi.core.errors import DriverError
 from csi.core.model import Source, SourceKind
 from csi.hosts.simulated.world import Crashed, Fault, Kind
 from csi.service.volumes import CreateRequest
+from tests.crash.sampling import tried
 from tests.crash.simulated import Scenario, Trial, trial_directory
 from tests.crash.states import CustomResources, SqliteState, State
 from tests.crash.traces import difference, held, traces
@@ -208,7 +209,8 @@ def run() -> Iterator[tuple[str, int, list[str]]]:
 async def _run(scenario: Copies, kept: type[State]) -> tuple[str, int, list[str]]:
     known, points = await _reference(scenario, kept)
     problems = []
-    for point, label in enumerate(points):
+    chosen = list(tried(scenario.name, points))
+    for point, label in chosen:
         # Where the points are as many again, and only the commits are others, every other one will do.
         for retry in (False, True) if kept is SqliteState else (bool(point % 2),):
             how = "retried" if retry else "recovered"
@@ -217,4 +219,4 @@ async def _run(scenario: Copies, kept: type[State]) -> tuple[str, int, list[str]
             except DriverError as error:
                 found = [f"{type(error).__name__}: {error}"]
             problems += [f"{scenario.name}, point {point} ({label}), {how}: {problem}" for problem in found]
-    return f"{scenario.name}, state in {kept.name}", len(points), problems
+    return f"{scenario.name}, state in {kept.name}", len(chosen), problems
