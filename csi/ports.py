@@ -270,6 +270,9 @@ class Gluster(Protocol):
     async def unhealed(self, pool: Pool, name: str) -> int | None:
         """Entries that still have to be healed; None if that can't be told now, or there is no such volume."""
 
+    async def heal(self, pool: Pool, name: str) -> None:
+        """Let the self-heal daemons look for work now: by themselves they do every ten minutes."""
+
     async def start(self, pool: Pool, name: str, bricks: Sequence[tuple[str, str]]) -> None:
         """Returns when every one of ``bricks`` (storage address, path) is online. A started volume is fine.
 

@@ -252,6 +252,10 @@ class GlusterCli:
         answer = await self._query(pool, "volume", "heal", words.name(name), "info", "summary")
         return None if answer.document is None else parse.unhealed(answer.document)
 
+    async def heal(self, pool: Pool, name: str) -> None:
+        # What it says depends on which daemons it reached; what they did is seen in what is left.
+        await self._query(pool, "volume", "heal", words.name(name))
+
     async def start(self, pool: Pool, name: str, bricks: Sequence[tuple[str, str]]) -> None:
         answer = await self._change(pool, "volume", "start", words.name(name))
         if answer.meaning is not Meaning.STARTED:

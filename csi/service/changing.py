@@ -63,6 +63,8 @@ class Changing:
             if not await self.steps.gluster.rebalanced(pool, name):
                 raise Busy(f"the files of volume {operation.volume.name!r} are being spread over its bricks")
         elif (left := await self.steps.gluster.unhealed(pool, name)) != 0:
+            # A daemon that looked before the new brick was marked would not look again for minutes.
+            await self.steps.gluster.heal(pool, name)
             raise Busy(
                 f"volume {operation.volume.name!r} is being healed, {'?' if left is None else left} entries left"
             )

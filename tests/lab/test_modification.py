@@ -95,7 +95,7 @@ def test_a_third_copy_is_filled_while_the_volume_is_in_use(
             full = arbiter or int(sizes[0]) >= 40 * 64
             return len(found.stdout.split()) == 41 and full
 
-        wait_for("the third brick to be filled", healed, 60)
+        wait_for("the third brick to be filled", healed, 100)
         print(f"\nchanged in {took:.2f} s, healed after {time.monotonic() - began:.1f} s")
         expand(client, volume.volume_id, 2 * GIB)
         assert df(target) >= 2 * GIB

@@ -209,7 +209,9 @@ def test_without_the_daemon_what_is_mounted_goes_on(
             assert time.monotonic() < deadline + 40, node.log.read_text()
             time.sleep(0.1)
         assert (pod.target / "file").read_text() == "kept"
-        assert '"kind": "RestartPod"' in node.log.read_text()
+        while '"kind": "RestartPod"' not in node.log.read_text():
+            assert time.monotonic() < deadline + 40, node.log.read_text()
+            time.sleep(0.05)
         pod.end()
         client.delete(volume.volume_id)
 

@@ -213,7 +213,8 @@ class SimulatedGlusterd:
         return answers.document(0, 0, tail="  <cliOp>volAddBrick</cliOp>\n", output="Add Brick successful")
 
     def _heal(self, machine: Machine, words: list[str]) -> str:
-        return answers.healed(self._volume(machine, words[0], change=False))
+        volume = self._volume(machine, words[0], change=False)
+        return answers.healed(volume) if len(words) > 1 else answers.document(0, 0)
 
     def _owner(self, machine: Machine, address: str, path: str) -> Machine:
         """The machine of a new brick, if it may have it."""

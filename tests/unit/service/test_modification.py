@@ -9,6 +9,7 @@ import pytest
 from csi.core.errors import Conflict, InvalidRequest, NoSpace, NotFound, Unavailable
 from csi.core.model import BrickRole, OperationKind, Volume
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
+from csi.hosts.simulated.machine import Machine
 from csi.hosts.simulated.world import Fault, Kind
 from csi.ports import GlusterVolume
 from csi.service.modification import ModifyRequest
@@ -114,14 +115,24 @@ async def test_a_third_copy(pool: Pool, arbiter: str) -> None:
     assert used(pool) == 0
 
 
-async def test_the_healing_is_followed_to_its_end(pool: Pool) -> None:
+async def test_the_healing_is_followed_to_its_end(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     volume = await pool.create(volumetype="replicate:2")
     await modify(pool, volume, volumeType="replicate:3")
     assert isinstance(pool.world.glusterd, SimulatedGlusterd)
     simulated = next(iter(pool.world.glusterd._pools.values())).volumes[volume.gluster_name]
     simulated.unhealed = 7
+    asked: list[list[str]] = []
+    answer = pool.world.glusterd.answer
+
+    def noted(machine: Machine, words: list[str]) -> str:
+        asked.append(words)
+        return answer(machine, words)
+
+    monkeypatch.setattr(pool.world.glusterd, "answer", noted)
     await pool.core.recovery.look()
     assert open_kinds(pool) == [OperationKind.HEAL]
+    # A daemon that looked too early would look again in ten minutes.
+    assert ["volume", "heal", volume.gluster_name] in asked
     simulated.unhealed = 0
     await pool.core.recovery.look()  # too soon
     assert open_kinds(pool) == [OperationKind.HEAL]
