@@ -37,6 +37,7 @@ CONTROLLER = ("-m", "csi", "controller", "--config")
 HARMS = ("killed", "paused", "cut off")
 POINTS = ("line", "tag", "image", "mounted", "created", "started")
 
+_CLEARED = 5.0  # seconds
 _LINGERING = 20.0  # seconds that tell what is slow from what stays
 
 _IMAGE = re.compile(r"([0-9a-f]{32})\.img")
@@ -115,6 +116,15 @@ class LabPair:
         finally:
             await api.close()
         return [r for r in found if isinstance(r, Volume)], [r for r in found if isinstance(r, Operation)]
+
+    async def settled_records(self) -> tuple[list[Volume], list[Operation]]:
+        """As soon as no operation is left: of one that is done the caller is told before its record is removed."""
+        deadline = time.monotonic() + _CLEARED
+        while True:
+            volumes, operations = await self.records()
+            if not operations or time.monotonic() > deadline:
+                return volumes, operations
+            await asyncio.sleep(0.05)
 
     async def line_written(self, attempting: asyncio.Task[None]) -> None:
         """Until an operation is in the records, or the attempt is over."""
@@ -228,7 +238,7 @@ async def run(pair: LabPair, case: Case, name: str) -> Outcome:
     await asyncio.to_thread(create, pair.leader, name)
     outcome.problems += [f"at the end: {problem}" for problem in (*await once(pair), *_of_one_term(pair, term))]
     await asyncio.to_thread(_delete, pair.leader, name)
-    volumes, operations = await pair.records()
+    volumes, operations = await pair.settled_records()
     at_first = pair.lab.leftovers()
     left = pair.lab.leftovers(_LINGERING) if at_first else []
     outcome.slow = [what for what in at_first if what not in left]
@@ -280,7 +290,7 @@ def harm(controller: Controller, harm: str) -> None:
 
 async def once(pair: LabPair) -> list[str]:
     """One volume in the records, in glusterd and on the disks, and the same one; nothing under way."""
-    volumes, operations = await pair.records()
+    volumes, operations = await pair.settled_records()
     problems = [f"operation {o.kind} {o.direction} is open: {o.error}" for o in operations]
     if len(volumes) != 1:
         return [*problems, f"{len(volumes)} volumes in the records"]
