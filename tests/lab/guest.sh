@@ -18,8 +18,8 @@ machine() {
     mount -t devpts devpts /dev/pts
     mount -t tmpfs -o mode=1777 tmpfs /dev/shm
     mount -t tmpfs -o mode=0755 tmpfs /run
-    mkdir -p /run/home /run/checkout /run/work /run/etc /run/etc.work /run/lock /run/netns /run/lvm /run/mount
-    mount --bind "$checkout" /run/checkout && mount --bind "$LAB_WORK" /run/work || return
+    mkdir -p /run/home /run/checkout /run/guest /run/etc /run/etc.work /run/lock /run/netns /run/lvm /run/mount
+    mount --bind "$checkout" /run/checkout && mount --bind "$LAB_WORK" /run/guest || return
     for place in /tmp /var/tmp /mnt /srv /var/lib/glusterd /var/log /var/lib/kubelet; do
         [ -d "$place" ] || continue
         mount -t tmpfs tmpfs "$place" || return
@@ -27,7 +27,7 @@ machine() {
     chmod 1777 /tmp /var/tmp
     mkdir -p /var/log/glusterfs
     for module in dm-thin-pool dm-snapshot fuse loop overlay ipv6 veth bridge; do
-        modprobe -d /run/work -S "$LAB_RELEASE" "$module" || return
+        modprobe -d /run/guest -S "$LAB_RELEASE" "$module" || return
     done
     mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc.work /etc || return
     mkdir /run/lib /run/lib.work
@@ -43,11 +43,11 @@ if ! machine; then
     dmesg | tail -20 >&2
     power_off
 fi
-mapfile -d '' -t given </run/work/environment
-mapfile -d '' -t command </run/work/command
+mapfile -d '' -t given </run/guest/environment
+mapfile -d '' -t command </run/guest/command
 cd "$checkout" || power_off
 export PATH=$checkout/.venv/bin:$PATH
-env "${given[@]}" "${command[@]}" </dev/null >>/run/work/stdout 2>>/run/work/stderr
-echo $? >/run/work/status.new
-mv /run/work/status.new /run/work/status
+env "${given[@]}" "${command[@]}" </dev/null >>/run/guest/stdout 2>>/run/guest/stderr
+echo $? >/run/guest/status.new
+mv /run/guest/status.new /run/guest/status
 power_off
