@@ -59,15 +59,18 @@ def hosts(count: int = 3) -> World:
 
 
 class Life:
-    """The controller's core and what keeps the resources, from its begin to its end."""
+    """The controller's core and what keeps the resources, from its begin to its end.
 
-    def __init__(self, world: World, api: Api, own: Api | None = None, speed: float = 50.0) -> None:
+    ``connect`` makes a connection: one for the state, one for the resources, closed at the end.
+    """
+
+    def __init__(self, world: World, connect: Callable[[], Api], speed: float = 50.0) -> None:
         self.world = world
         contacts = Contacts()
         runner = HeardRunner(SimulatedRunner(world), contacts)
         self.settings = config.load(None, {"GLUSTER_CSI_GIDS__REST_SECONDS": "0", "GLUSTER_CSI_RECOVERY__GRACE": "0"})
-        self.store = KubeStore(api)
-        self._api = own or api
+        self.store = KubeStore(connect())
+        self._api = connect()
         outside = app.Outside(
             store=self.store,
             runner=runner,
@@ -91,6 +94,7 @@ class Life:
             with suppress(Crashed):
                 await part.close()
         await self.store.close()
+        await self._api.close()
 
     @property
     def inventory(self) -> Inventory:

@@ -98,6 +98,7 @@ class KubernetesApi:
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._client: client.ApiClient | None = None
         self._connecting = asyncio.Lock()
+        self._closed = False
 
     async def request(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Body | None = None
@@ -134,9 +135,8 @@ class KubernetesApi:
 
         Raises: ApiUnreachable; aiohttp.WSServerHandshakeError if the server answers otherwise.
         """
-        connected = self._client or await self._connect()
         headers = {"User-Agent": "gluster-csi"}
-        await connected.update_params_for_auth(headers, [], [_TOKEN], path, "GET", None)
+        connected = await self._authorized(headers, path, "GET", None)
         rest = connected.rest_client
         if rest.pool_manager is None:
             rest.pool_manager = rest._create_pool_manager()
@@ -157,6 +157,8 @@ class KubernetesApi:
             raise ApiUnreachable(f"the API server does not answer ({_told(error)})") from error
 
     async def close(self) -> None:
+        """For good: whoever asks later is told so, since nobody would close what he opened."""
+        self._closed = True
         connected, self._client = self._client, None
         if connected is not None:
             await connected.close()
@@ -171,16 +173,22 @@ class KubernetesApi:
         body: Body | None,
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        connected = self._client or await self._connect()
         # Uncompressed: the way is short, and packing costs the server more than sending.
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "gluster-csi"}
         if method == "PATCH":
             headers["Content-Type"] = "application/json-patch+json"
-        await connected.update_params_for_auth(headers, [], [_TOKEN], path, method, body)
+        connected = await self._authorized(headers, path, method, body)
         url = connected.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         sent = await connected.rest_client.request(method, url, headers, body, _request_timeout=timeout)
         response: aiohttp.ClientResponse = sent.response
         return response
+
+    async def _authorized(self, headers: dict[str, str], path: str, method: str, body: Body | None) -> client.ApiClient:
+        connected = self._client or await self._connect()
+        await connected.update_params_for_auth(headers, [], [_TOKEN], path, method, body)
+        if self._closed:
+            raise ApiUnreachable("the connection to the API server was closed")
+        return connected
 
     async def _connect(self) -> client.ApiClient:
         async with self._connecting:

@@ -41,10 +41,9 @@ async def hand(custom_resources: str) -> AsyncIterator[KubectlHand]:
 
 @pytest.fixture
 async def life(custom_resources: str, hand: KubectlHand) -> AsyncIterator[Life]:
-    life = Life(example_hosts(), KubernetesApi(custom_resources), KubernetesApi(custom_resources), speed=10.0)
+    life = Life(example_hosts(), lambda: KubernetesApi(custom_resources), speed=10.0)
     yield await life.begin()
     await life.end()
-    await life._api.close()
 
 
 async def accepted(hand: KubectlHand, kind: str, name: str) -> Document:

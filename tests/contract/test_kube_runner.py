@@ -11,7 +11,7 @@ import pytest
 from csi.core.command import Command, Script
 from csi.core.errors import HostUnreachable
 from csi.hosts.kube import KubeRunner, KubeSettings
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.api import ApiUnreachable, KubernetesApi
 from tests.contract.exec_server import ExecServer
 from tests.contract.test_runner import a_host
 
@@ -78,3 +78,12 @@ async def test_an_api_server_that_is_away_is_told(tmp_path: Path) -> None:
     with pytest.raises(HostUnreachable, match="the API server does not answer"):
         await runner.run(a_host("gluster-0"), HELLO)
     await runner.close()
+
+
+async def test_what_is_closed_opens_nothing_again(server: ExecServer) -> None:
+    api = KubernetesApi(server.kubeconfig)
+    runner = KubeRunner(api, KubeSettings("gluster"))
+    await runner.run(a_host("gluster-0"), HELLO)
+    await runner.close()
+    with pytest.raises(ApiUnreachable, match="was closed"):
+        await api.request("GET", "/api/v1/namespaces/gluster/pods")

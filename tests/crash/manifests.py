@@ -48,7 +48,7 @@ class Trial:
         self.life: Life | None = None
 
     async def begin_life(self) -> Life:
-        self.life = Life(self.world, _Writes(self.server, self.world), speed=500.0)
+        self.life = Life(self.world, lambda: _Writes(self.server, self.world), speed=500.0)
         return await self.life.begin()
 
     async def end_life(self) -> None:
