@@ -46,3 +46,14 @@ def wait_until_bound(cluster: Cluster, name: str, seconds: int = 60) -> str:
 def wait_until_gone(cluster: Cluster, kind: str, seconds: int = 60) -> None:
     """Until there is no object of the kind any more."""
     wait_for(f"end of every {kind}", lambda: not cluster.kubectl("get", kind, "--output=name").stdout, seconds)
+
+
+def attributes(name: str, **parameters: str) -> dict[str, Any]:
+    """What may change in a volume."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "VolumeAttributesClass",
+        "metadata": {"name": name},
+        "driverName": "csi.gluster.org",
+        "parameters": parameters,
+    }

@@ -9,23 +9,13 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.pods import execute, wait_until_ready
-from tests.e2e.claims import claim, user_pod, wait_until_bound, wait_until_gone
+from tests.e2e.claims import attributes, claim, user_pod, wait_until_bound, wait_until_gone
 from tests.e2e.installation import Installation
 from tests.lab.system import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.lab, pytest.mark.timeout(600)]
 
 GIB = 1 << 30
-
-
-def attributes(name: str, **parameters: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "VolumeAttributesClass",
-        "metadata": {"name": name},
-        "driverName": "csi.gluster.org",
-        "parameters": parameters,
-    }
 
 
 def claim_status(cluster: Cluster, name: str) -> dict[str, Any]:

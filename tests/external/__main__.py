@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.cluster import fixtures as clusters
 from tests.cluster.cluster import Cluster
+from tests.e2e.claims import attributes
 from tests.e2e.installation import Installation
 from tests.external import specs
 from tests.external.specs import Reasons
@@ -64,6 +65,7 @@ def _run(installation: Installation, reasons: Reasons, options: argparse.Namespa
     directory.mkdir(parents=True, exist_ok=True)
     suite = Suite(installation.cluster, directory)
     suite.load_images()
+    installation.cluster.apply(attributes("reading", volumeOptions="performance.readdir-ahead on"))
     names = suite.names()
     problems = specs.stale(names, reasons)
     started = specs.chosen(names, reasons, options.only or [""])

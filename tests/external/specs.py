@@ -50,7 +50,8 @@ def read(report: Sequence[Mapping[str, Any]]) -> list[Spec]:
     """The specs of external storage in a report as ginkgo writes it (``--json-report``)."""
     found = []
     for entry in (entry for suite in report for entry in suite["SpecReports"]):
-        name = " ".join([*(entry["ContainerHierarchyTexts"] or []), entry["LeafNodeText"]])
+        # As ginkgo matches it: a container without a text leaves no second space.
+        name = " ".join(filter(None, [*(entry["ContainerHierarchyTexts"] or []), entry["LeafNodeText"]]))
         if entry["LeafNodeType"] == "It" and _BEGINNING.match(name):
             why = (entry.get("Failure") or {}).get("Message", "")
             found.append(Spec(name, entry["State"], why, entry["RunTime"] / 1e9))
