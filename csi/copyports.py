@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from csi.core.copyidentity import PlacedCopy
-from csi.core.model import Host, PlacedBrick
+from csi.core.model import Gid, Host, PlacedBrick, Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,29 @@ class Flushed:
 
     taken: tuple[int, ...]
     quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Regrouped:
+    """``files``: how many have got their new group so far, directories and links among them."""
+
+    files: int
+    done: bool
+
+
+class VolumeFiles(Protocol):
+    """The files of volumes, as clients see them."""
+
+    async def regroup(self, host: Host, volume: Volume, old: Gid) -> Regrouped:
+        """All files of the group ``old`` get the volume's; nothing else of them changes. It is done by ``host``.
+
+        Begins, or looks how far it is; returns in some seconds. It goes on meanwhile, and ends by itself if nobody asks
+        for a minute or two. May be begun again after any interruption. Raises: CommandFailed if it can't be done, and
+        nothing goes on then; and the Runner's errors.
+        """
+
+    async def leave(self, host: Host, volume: Volume) -> None:
+        """Nothing goes on there any more."""
 
 
 @runtime_checkable

@@ -135,6 +135,8 @@ class Adoption:
             bricks=tuple(identity.brick for identity in whole),
             gid=first.gid,
             source=first.source,
+            # What is done is said by all of them, or was not done with.
+            regroup_from=next((i.regroup_from for i in whole if i.regroup_from is not None), None),
         )
 
 

@@ -1,0 +1,159 @@
+"""Restored volumes and clones with a group of their own, on real hosts: every file, and who may read it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from csi.api import csi_pb2 as pb
+from tests.driver import GIB, Client, Driver
+from tests.lab import Lab
+from tests.lab.test_snapshots import TYPES, contents, copy, drop, mounted, take
+
+pytestmark = pytest.mark.lab
+
+OTHER = 3000
+ANYBODY = 4711  # neither owner nor group of anything
+
+
+@pytest.fixture
+def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
+    driver = Driver(clean_lab, tmp_path / "driver", settings={"gids": {"rest_seconds": 0}})
+    driver.start()
+    yield driver
+    driver.remove()
+
+
+@pytest.fixture
+def client(driver: Driver) -> Iterator[Client]:
+    with driver.client() as client:
+        yield client
+
+
+def group_of(volume: pb.Volume, root: Path) -> int:
+    return root.stat().st_gid
+
+
+def fill(root: Path) -> None:
+    """What a pod leaves, and what is dear: links, directories that hand on their group, set-id bits, files of others."""
+    gid = root.stat().st_gid
+    for number in range(300):
+        (root / f"file-{number}").write_bytes(os.urandom(700))
+    (root / "large").write_bytes(os.urandom(13 << 20))  # of several shards, where there are some
+    (root / "with\nline feed and 'quotes'").write_text("odd")
+    deep = root / "a" / "b"
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("deep")
+    os.link(deep / "file", root / "hard")
+    (root / "soft").symlink_to("a/b/file")
+    (root / "outside").symlink_to("/etc/hostname")
+    for name, mode in (("suid", 0o4755), ("sgid", 0o2755), ("both", 0o6711), ("lock", 0o2644), ("private", 0o600)):
+        (root / name).write_text(name)
+        (root / name).chmod(mode)
+    os.link(root / "suid", root / "suid-again")
+    plain = root / "plain"
+    plain.mkdir(mode=0o750)
+    os.chown(plain, 1000, gid)
+    os.chown(plain, -1, gid)
+    plain.chmod(0o750)
+    for name in ("other", "other-directory"):
+        (root / name).mkdir() if "directory" in name else (root / name).write_text(name)
+        os.chown(root / name, 1000, OTHER)
+    for path in root.rglob("*"):
+        if not path.is_symlink() and path.name not in ("private",) and path.stat().st_mode & 0o7000 == 0:
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o060)
+    subprocess.run(["sync", "-f", str(root)], check=True, timeout=60)
+
+
+def regrouped(found: dict[str, object], old: int, new: int) -> dict[str, object]:
+    return {name: (mode, new if gid == old else gid, what) for name, (mode, gid, what) in found.items()}  # type: ignore[misc]
+
+
+def allowed(root: Path, gid: int) -> bool:
+    """Whether a process that has this group and nothing else can read and write all that the volume's group may."""
+    script = 'cat "$1/file-7" "$1/a/b/file" >/dev/null && echo more >>"$1/file-8" && echo new >"$1/a/new"'
+    words = ["setpriv", "--reuid", str(ANYBODY), "--regid", str(ANYBODY), "--groups", str(gid), "sh", "-c", script]
+    return subprocess.run([*words, "sh", str(root)], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["replicate", "arbiter", "disperse", "sharded"])
+def test_every_file_has_the_new_group_and_nothing_else_changes(client: Client, tmp_path: Path, kind: str) -> None:
+    parameters = {**TYPES[kind], "restoreGid": "new"}
+    volume = client.create(f"pvc-{kind}", GIB, TYPES[kind])
+    with mounted(client, volume, tmp_path) as root:
+        fill(root)
+        before, old = contents(root), root.stat().st_gid
+        assert allowed(root, old)
+        before = contents(root)
+        snapshot = take(client, "snapshot-1", volume)
+    began = time.monotonic()
+    made = [copy(client, "restored", snapshot, parameters), copy(client, "clone", volume, parameters)]
+    print(f"\n{kind}: two volumes of {len(before)} files, {time.monotonic() - began:.2f} s")
+    for one in made:
+        with mounted(client, one, tmp_path) as root:
+            new = root.stat().st_gid
+            assert new != old
+            assert one.volume_context["gid"] == str(new) if "gid" in one.volume_context else True
+            assert contents(root) == regrouped(before, old, new)
+            assert stat.S_IMODE(root.stat().st_mode) == 0o2770
+            assert not subprocess.run(
+                ["getfattr", "-R", "-d", "-m", "trusted.gluster-csi", str(root)], capture_output=True, check=True
+            ).stdout
+            assert not allowed(root, old)
+            assert allowed(root, new)
+            assert (root / "a" / "new").stat().st_gid == new
+    with mounted(client, volume, tmp_path) as root:
+        assert contents(root) == before
+    for one in (*made, volume):
+        client.delete(one.volume_id)
+    drop(client, snapshot)
+
+
+def test_many_files_take_longer_than_a_call_and_our_end_is_no_end(
+    client: Client, driver: Driver, tmp_path: Path
+) -> None:
+    parameters = {**TYPES["replicate"], "restoreGid": "new"}
+    volume = client.create("pvc-many", GIB, TYPES["replicate"])
+    with mounted(client, volume, tmp_path) as root:
+        for number in range(12):
+            (root / f"d{number}").mkdir()
+            for name in range(400):
+                (root / f"d{number}" / f"{name}").write_bytes(b"")
+        (root / "suid").write_text("")
+        (root / "suid").chmod(0o4755)
+        before, old = contents(root), root.stat().st_gid
+    source = pb.VolumeContentSource(volume=pb.VolumeContentSource.VolumeSource(volume_id=volume.volume_id))
+    request = pb.CreateVolumeRequest(
+        name="copy",
+        capacity_range=pb.CapacityRange(required_bytes=GIB),
+        volume_capabilities=[client.capability] if hasattr(client, "capability") else [_capability()],
+        parameters=parameters,
+        volume_content_source=source,
+    )
+    tries = 0
+    made = None
+    while made is None:
+        tries += 1
+        assert tries < 60
+        try:
+            made = client.controller.CreateVolume(request, timeout=2.5).volume
+        except grpc.RpcError as error:
+            assert error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED), error
+    print(f"\n{len(before)} files in {tries} calls of at most 2.5 s")
+    with mounted(client, made, tmp_path) as root:
+        assert contents(root) == regrouped(before, old, root.stat().st_gid)
+    for one in (made, volume):
+        client.delete(one.volume_id)
+
+
+def _capability() -> pb.VolumeCapability:
+    from tests.driver import capability
+
+    return capability()
