@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from csi.core.copyidentity import PlacedCopy
-from csi.core.model import Gid, Host, PlacedBrick, Volume
+from csi.core.copyidentity import CopyIdentity, PlacedCopy
+from csi.core.model import Device, Gid, Host, PlacedBrick, Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,15 @@ class Flushed:
 
     taken: tuple[int, ...]
     quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCopy:
+    """``taken``: bytes, as ``BrickCopies.seal`` tells; ``moment``: in seconds since the epoch, 0 if unknown."""
+
+    identity: CopyIdentity
+    taken: int
+    moment: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +127,6 @@ class BrickCopies(Protocol):
 
     async def destroy_copies(self, host: Host, copies: Sequence[PlacedCopy]) -> None:
         """Remove what is there; what is gone already is fine. Raises: Incoherent, before anything was changed."""
+
+    async def find_copies(self, host: Host, devices: Sequence[Device]) -> tuple[FoundCopy, ...]:
+        """All copies on these devices, as they say themselves. Half of one, without what it copies, is none."""

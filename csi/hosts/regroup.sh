@@ -34,7 +34,7 @@ csi_regroup_end() {
 # begins; waits for SECONDS at most; prints how many got it so far, and whether that was all: "COUNT done" or "COUNT more".
 # Status 1: it failed, and nothing goes on.
 csi_regroup() {
-    local dir tries status
+    local dir tries status pid
     dir=$1
     if ! csi_regroup_lives "$dir" && [ ! -e "$dir/ended" ]; then
         csi_regroup_end "$dir"
@@ -44,15 +44,17 @@ csi_regroup() {
         printf '%s\n' "$!" >"$dir/pid"
     fi
     touch -- "$dir/asked"
+    read -r pid <"$dir/pid" || return
     tries=$(($6 * 10))
-    while [ ! -e "$dir/ended" ] && [ "$tries" -gt 0 ] && csi_regroup_lives "$dir"; do
+    # Not by its words: just begun it has still those of this shell.
+    while [ ! -e "$dir/ended" ] && [ "$tries" -gt 0 ] && [ -e "/proc/$pid" ]; do
         sleep 0.1
         tries=$((tries - 1))
     done
     status=more
     if [ -e "$dir/ended" ]; then
         read -r status <"$dir/ended"
-    elif ! csi_regroup_lives "$dir"; then
+    elif [ ! -e "/proc/$pid" ]; then
         status=1
     fi
     case $status in

@@ -15,6 +15,8 @@ from csi.core.errors import Incoherent
 from csi.core.inventory import Inventory
 from csi.core.model import Backend, BrickIdentity, ClusterId, Device, Host, Volume, VolumeId
 from csi.ports import BrickBackend, Gluster, GlusterVolume, Pool
+from csi.service import finding
+from csi.service.finding import FoundSnapshots
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,15 @@ class Adoption:
                     for i in identities
                 ]
         return Survey(tuple(volumes), tuple(strays))
+
+    async def survey_snapshots(self, cluster: ClusterId) -> FoundSnapshots:
+        """Every snapshot of ours on the cluster's devices that has no record."""
+        # One that goes meanwhile had a record before, one that comes has one afterwards.
+        known: set[str] = set(self.inventory().snapshots)
+        found = await finding.look(self.inventory(), cluster, self.backends)
+        after = self.inventory()
+        known |= set(after.snapshots)
+        return finding.assemble(found, instance=self.instance, cluster=cluster, known=known, inventory=after)
 
     def _pool(self, cluster: ClusterId) -> Pool:
         return Pool.of(self.inventory(), cluster)

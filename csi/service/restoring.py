@@ -73,6 +73,7 @@ def _identity(snapshot: Snapshot, copy: Copy, instance: str) -> CopyIdentity:
         copy=replace(copy, footprint=0),
         group_id=snapshot.group_id,
         group_name=snapshot.group_name,
+        total=len(snapshot.copies),
     )
 
 
