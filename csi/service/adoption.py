@@ -84,12 +84,7 @@ class Adoption:
 
     async def survey_snapshots(self, cluster: ClusterId) -> FoundSnapshots:
         """Every snapshot of ours on the cluster's devices that has no record."""
-        # One that goes meanwhile had a record before, one that comes has one afterwards.
-        known: set[str] = set(self.inventory().snapshots)
-        found = await finding.look(self.inventory(), cluster, self.backends)
-        after = self.inventory()
-        known |= set(after.snapshots)
-        return finding.assemble(found, instance=self.instance, cluster=cluster, known=known, inventory=after)
+        return await finding.survey(self.inventory, self.instance, self.backends, cluster)
 
     def _pool(self, cluster: ClusterId) -> Pool:
         return Pool.of(self.inventory(), cluster)

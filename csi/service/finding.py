@@ -6,7 +6,7 @@ anything less it is told what is missing; nothing on any host is changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from csi.copyports import BrickCopies, FoundCopy
@@ -24,6 +24,17 @@ class FoundSnapshots:
 
     snapshots: tuple[Snapshot, ...] = ()
     strays: tuple[str, ...] = ()
+
+
+async def survey(
+    inventory: Callable[[], Inventory], instance: str, backends: Mapping[Backend, BrickBackend], cluster: ClusterId
+) -> FoundSnapshots:
+    """Every snapshot of ours on the cluster's devices that has no record."""
+    # One that goes meanwhile had a record before, one that comes has one afterwards.
+    known: set[str] = set(inventory().snapshots)
+    found = await look(inventory(), cluster, backends)
+    known |= set(inventory().snapshots)
+    return assemble(found, instance=instance, cluster=cluster, known=known, inventory=inventory())
 
 
 async def look(

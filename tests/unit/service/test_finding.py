@@ -9,6 +9,7 @@ import pytest
 from csi.copyports import FoundCopy
 from csi.core.errors import NotFound
 from csi.core.model import ClusterId, Snapshot, SnapshotState
+from csi.ports import Remove
 from csi.service import finding
 from csi.service.restoring import place
 from tests.unit.service.conftest import Pool
@@ -107,3 +108,18 @@ async def test_what_they_say_must_agree(pool: Pool) -> None:
     older = [replace(p, identity=replace(p.identity, total=0)) for p in parts]
     assert len(assemble(older).snapshots) == 1
     assert "1 of its 3 copies are missing" in assemble(older[:2]).strays[0]
+
+
+async def test_a_deletion_finds_what_it_is_of(pool: Pool) -> None:
+    volumes = [await pool.create("a"), await pool.create("b")]
+    alone = await pool.core.snapshots.create("s", volumes[0].id)
+    group = await pool.core.snapshots.create_group("g", [v.id for v in volumes])
+    await pool.load()
+    store = pool.core.outside.store
+    for ended in (pool.core.snapshots.delete(alone.id), pool.core.snapshots.delete_group(group.id, [])):
+        await store.commit([Remove(s) for s in store.inventory.snapshots.values()])
+        await ended
+    await pool.core.snapshots.delete("f" * 32)
+    for volume in volumes:
+        await pool.core.volumes.delete(volume.id)
+    assert pool.left() == []
