@@ -14,8 +14,10 @@ import grpc
 import pytest
 
 from csi.api import csi_pb2 as pb
+from csi.hosts import shell
 from tests.driver import GIB, Client, Driver, capability
 from tests.lab import Lab
+from tests.lab.system import wait_for
 from tests.lab.test_snapshots import TYPES, contents, copy, drop, mounted, take
 
 pytestmark = pytest.mark.lab
@@ -162,3 +164,46 @@ def test_many_files_take_longer_than_a_call_and_our_end_is_no_end(
         assert contents(root) == regrouped(before, old, root.stat().st_gid)
     for one in (made, volume):
         client.delete(one.volume_id)
+
+
+def test_what_an_earlier_try_left_in_the_middle_is_set_right(client: Client, tmp_path: Path) -> None:
+    """A file that has its new group and lost its set-id bits, as when a host died between the two."""
+    volume = client.create("pvc-cut", GIB, TYPES["replicate"])
+    with mounted(client, volume, tmp_path) as root:
+        new = root.stat().st_gid + 1
+        for name, group in (("cut", new), ("nearly", new - 1)):
+            (root / name).write_text(name)
+            os.chown(root / name, 0, group)
+            (root / name).chmod(0o755)
+            os.setxattr(root / name, "trusted.gluster-csi.mode", b"4755")
+        (root / "nearly").chmod(0o4755)
+        os.setxattr(root, "trusted.gluster-csi.regroup", b"1")
+        subprocess.run(["sync", "-f", str(root)], check=True, timeout=60)
+    made = copy(client, "copy", volume, {**TYPES["replicate"], "restoreGid": "new"})
+    with mounted(client, made, tmp_path) as root:
+        for name in ("cut", "nearly"):
+            told = (root / name).stat()
+            assert (told.st_gid, stat.S_IMODE(told.st_mode)) == (new, 0o4755)
+            assert "trusted.gluster-csi.mode" not in os.listxattr(root / name)
+        assert "trusted.gluster-csi.regroup" not in os.listxattr(root)
+    for one in (made, volume):
+        client.delete(one.volume_id)
+
+
+@pytest.mark.parametrize("volume", ["nowhere", "unknown"])
+def test_nothing_stays_when_nobody_asks_any_more(clean_lab: Lab, volume: str) -> None:
+    """It would try to mount that volume for half a minute, or is done at once; all goes after three seconds."""
+    host = clean_lab.hosts[0]
+    directory, lease = "/run/gluster-csi.regroup.nobody", "0.05"
+    assert clean_lab.subnet is not None
+    server = clean_lab.hosts[1].address if volume == "unknown" else str(clean_lab.subnet[250])
+    call = f"csi_regroup {directory} {server} {volume} 2000 2001 0 {lease}"
+    said = clean_lab.run(host, ["sh", "-c", f"{shell.prelude()}\n{call}"], check=False)
+    assert said.stdout == "0 more\n"
+
+    def gone() -> bool:
+        there = clean_lab.run(host, ["ls", directory], check=False).returncode == 0
+        runs = clean_lab.run(host, ["pgrep", "-f", "csi.regroup[.]nobody"], check=False).returncode == 0
+        return not there and not runs
+
+    wait_for("nothing of it", gone, 20)
