@@ -86,7 +86,7 @@ def plan_modify(before: Volume, wanted: Volume) -> tuple[Step, ...]:
     return (*steps, Step.GROW_BRICKS)
 
 
-# What is done to the files is on the disks of all bricks when their identities are.
+# Last the identities of all bricks, which then say no more that files may have another group.
 REGROUP_STEPS = (Step.REGROUP_FILES, Step.GROW_BRICKS)
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from csi.copyports import VolumeFiles
+from csi.copyports import BrickCopies, VolumeFiles
 from csi.core.errors import DriverError, HostUnreachable, Unavailable
 from csi.core.model import Gid, Host, OperationKind, Step, Volume
 from csi.ports import Clock
 from csi.service.changing import Changing
+from csi.service.copying import together
 from csi.service.steps import Deed
 
 _log = structlog.get_logger(__name__)
@@ -49,15 +50,23 @@ class Regrouping:
         """By the first of its hosts that answers."""
         old = self.changing.journal.inventory.volumes[volume.id].regroup_from
         if old is None:
-            return
+            return None
         for host in {host.id: host for host in self.changing.steps.hosts(volume)}.values():
             try:
                 await self._by(host, volume, old)
             except HostUnreachable as error:
                 _log.warning("another host goes on", host=host.manage, volume=volume.name, error=str(error))
             else:
-                return
+                return await self._sync(volume)
         raise Unavailable("no host with bricks of it can be reached")
+
+    async def _sync(self, volume: Volume) -> None:
+        """What was changed is on the disks of all bricks: a client cannot see to that."""
+        flushes = []
+        for host, backend, bricks in self.changing.steps.by_host(volume):
+            if isinstance(backend, BrickCopies):
+                flushes.append(backend.flush(host, bricks))
+        await together(flushes)
 
     async def _by(self, host: Host, volume: Volume, old: Gid) -> None:
         begun = told = self.clock.monotonic()
