@@ -89,7 +89,7 @@ class Driver:
                 "key_file": str(self.lab.key_file),
                 "known_hosts": str(self.lab.known_hosts),
                 "connect_timeout": 5.0 * SLOWNESS,
-                "keepalive_interval": 1.0,  # a host that is switched off is noticed after four of these
+                "keepalive_interval": 1.0 * SLOWNESS,  # a host that is switched off is noticed after four of these
             },
             "recovery": {"interval": 0.5, "first": 0.5, "longest": 2.0, "grace": 5.0},
             "node": {
