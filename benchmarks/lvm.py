@@ -27,7 +27,11 @@ GROUP, ROOT, OPTIONS = "vg_plain", "/var/lib/gluster-csi/bench", "rw,inode64,noa
 
 
 class PlainLvm(PlainPool):
-    """The shell's side: a volume group of its own on each host."""
+    """The shell's side: a volume group on each host. They differ in their names: the kernel has one list of all."""
+
+    async def everywhere(self, text: str) -> None:
+        named = [text.replace(GROUP, f"{GROUP}_{host.name}") for host in self.lab.hosts]
+        await asyncio.gather(*(self.run(host, own) for host, own in enumerate(named)))
 
     async def claim(self, device: str) -> None:
         await self.everywhere(

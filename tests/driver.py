@@ -91,6 +91,7 @@ class Driver:
                 "connect_timeout": 5.0 * SLOWNESS,
                 "keepalive_interval": 1.0 * SLOWNESS,  # a host that is switched off is noticed after four of these
             },
+            "snapshots": {"bound": min(10.0 * SLOWNESS, 60.0)},
             "recovery": {"interval": 0.5, "first": 0.5, "longest": 2.0, "grace": 5.0},
             "node": {
                 "log_dir": str(self.directory / "log"),
