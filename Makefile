@@ -86,7 +86,7 @@ sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity
 
 .PHONY: sanity-lvm
-sanity-lvm: $(APT_LVM) $(DEV) $(SANITY) ## csi-sanity on a real pool whose bricks are on LVM, in a virtual machine: half an hour (root)
+sanity-lvm: $(APT_LVM) $(DEV) $(SANITY) ## csi-sanity on a real pool whose bricks are on LVM, in a virtual machine (root)
 	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 3600 -- python -m tests.sanity
 
 api: $(APT_CLUSTER) $(DEV) kubernetes ## State, leadership and groups on a real API server (root)
