@@ -77,7 +77,7 @@ async def _forget(ours: Ours, snapshot_id: str) -> None:
 
 
 async def _round(ours: Ours, plain: PlainLvm, number: int) -> dict[str, float]:
-    mine, theirs, taken = f"ours-{number}", f"plain-{number}", list[str]()
+    mine, theirs, taken = f"ours{number}", f"plain{number}", list[str]()  # a hyphen would be two in a mapped name
     sample = {
         "our create": await timed(ours.create(mine)),
         "create": await timed(plain.create(theirs, GIB, 3000)),
