@@ -46,7 +46,9 @@ def show_lvm() -> bool:
     from tests.lab import vm
 
     if not vm.inside():
-        return lvm.in_the_virtual_machine()
+        good, load = lvm.in_the_virtual_machine()
+        console.print(load)
+        return good
     return _show_against("real LVM, in the virtual machine", "plain shell, gluster", lvm.measure())
 
 
