@@ -197,7 +197,14 @@ class Bricks(Section):
         default="/etc/fstab", description="Where bricks are entered on the hosts, to be mounted after a reboot."
     )
     pool_interval: Seconds = Field(default=60.0, description="Seconds between two looks at how full thin pools are.")
-    pool_limit: float = Field(default=80.0, ge=1, le=100, description="Percent from which a thin pool is warned of.")
+    pool_limit: float = Field(
+        default=80.0, ge=1, le=100, description="Percent of data or metadata from which a thin pool is warned of."
+    )
+    pool_refusing: Literal["over-committed", "all"] = Field(
+        default="over-committed",
+        description="Which thin pools take nothing new when their data is above the limit, and their devices neither: "
+        "those that can't hold all that is promised in them, or all. Metadata counts in any case.",
+    )
 
 
 class Snapshots(Section):

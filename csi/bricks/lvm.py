@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
-from csi.bricks import evidence, identity, lvmerrors, lvmpaths, lvmreport, lvmtags
+from csi.bricks import evidence, identity, lvmerrors, lvmpaths, lvmpools, lvmreport, lvmtags
 from csi.bricks.gathering import Gathering
 from csi.bricks.identity import DeviceMark
 from csi.bricks.lvmreport import VolumeGroup
@@ -191,16 +191,8 @@ class LvmBackend:
     async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
         (look,) = await self._run(host, self._claimed(devices))
         groups = lvmreport.read(look.stdout)
-        found = []
-        for device in devices:
-            group = groups[naming.volume_group(device.id)]
-            for volume in group.volumes.values():
-                pool, one = group.volumes.get(volume.pool), lvmtags.read_brick(group.tags_of(volume))
-                if pool is None or one is None or pool.data_percent is None or pool.metadata_percent is None:
-                    continue
-                if volume.name == naming.logical_volume(one.brick.id):
-                    found.append(PoolFullness(device.id, one.brick.id, pool.data_percent, pool.metadata_percent))
-        return tuple(found)
+        found = (lvmpools.pools(device.id, groups[naming.volume_group(device.id)]) for device in devices)
+        return tuple(pool for of_device in found for pool in of_device)
 
     # --- how scripts are run ---
 

@@ -6,15 +6,16 @@ Kept in memory alone: what counts is what the hosts say now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
-from csi.core.errors import DriverError
-from csi.core.model import Backend, BrickId, Device, Host, HostId
-from csi.core.pools import PoolFullness
+from csi.core import pools
+from csi.core.errors import DriverError, NoRoom
+from csi.core.model import Backend, BrickId, Device, DeviceId, Host, HostId
+from csi.core.pools import PoolFullness, PoolLimit
 from csi.ports import Clock, Store
 
 _log = structlog.get_logger(__name__)
@@ -22,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 class PoolGauge(Protocol):
     async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
-        """Of the pools of our bricks on these devices. Raises: as BrickBackend's."""
+        """Of the pools with bricks of ours on these devices. Raises: as BrickBackend's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +35,47 @@ class Measured:
     pool: PoolFullness
 
 
-class Fullness:
-    """Looks every ``interval`` seconds; tells of a pool that reaches ``limit`` percent, once until it falls below."""
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The pools of a device that reach the limit. ``crossed``: those of them that did not at the last look."""
 
-    def __init__(self, gauge: PoolGauge, clock: Clock, store: Store, interval: float, limit: float) -> None:
+    device: Device
+    full: tuple[PoolFullness, ...]
+    crossed: tuple[PoolFullness, ...]
+    limit: PoolLimit
+
+
+class Fullness:
+    """Looks every ``interval`` seconds; tells of a pool that reaches the limit, once until it falls below."""
+
+    def __init__(self, gauge: PoolGauge, clock: Clock, store: Store, interval: float, limit: PoolLimit) -> None:
         self._gauge = gauge
         self._clock = clock
         self._store = store
         self._interval = interval
-        self._limit = limit
-        self._told: set[BrickId] = set()
+        self.limit = limit
+        self._told: set[str] = set()
+        self._listeners: list[Callable[[Health], None]] = []
         self.measured: tuple[Measured, ...] = ()
 
     def figures(self) -> tuple[Measured, ...]:
         """What was measured last."""
         return self.measured
+
+    def closed(self) -> Mapping[DeviceId, str]:
+        """The devices on which nothing new is placed, and why."""
+        return pools.closed((one.pool for one in self.measured), self.limit)
+
+    def check(self, parts: Iterable[BrickId], what: str) -> None:
+        """Whether ``what``, which takes more of the pools of these bricks and copies, may be begun. Raises: NoRoom."""
+        asked = set(parts)
+        for one in self.measured:
+            if self.limit.closes(one.pool) and not asked.isdisjoint((*one.pool.bricks, *one.pool.copies)):
+                raise NoRoom(f"no {what} now: on {one.host}:{one.device}, {self.limit.explain(one.pool)}")
+
+    def listen(self, heed: Callable[[Health], None]) -> None:
+        """``heed`` is told of each device at each look. It must not wait."""
+        self._listeners.append(heed)
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -65,30 +92,41 @@ class Fullness:
                 devices.setdefault(device.host_id, []).append(device)
         found = await asyncio.gather(*(self._of_host(inventory.hosts[on], there) for on, there in devices.items()))
         self.measured = tuple(one for of_host in found for one in of_host)
+        of_device: dict[DeviceId, list[Measured]] = {}
         for one in self.measured:
-            self._tell(one)
+            of_device.setdefault(one.pool.device, []).append(one)
+        for device in (device for there in devices.values() for device in there):
+            self._tell(device, of_device.get(device.id, []))
+        self._told &= {one.pool.name for one in self.measured}
 
     async def _of_host(self, host: Host, devices: list[Device]) -> list[Measured]:
         try:
-            pools = await self._gauge.fullness(host, devices)
+            found = await self._gauge.fullness(host, devices)
         except DriverError as error:
             _log.warning("thin pools can't be looked at", host=host.manage, error=str(error))
             return [one for one in self.measured if one.host == host.manage]
         paths = {device.id: device.path for device in devices}
-        return [Measured(host.manage, paths[pool.device], pool) for pool in pools]
+        return [Measured(host.manage, paths[pool.device], pool) for pool in found]
 
-    def _tell(self, one: Measured) -> None:
-        fullest = max(one.pool.data, one.pool.metadata)
-        if fullest < self._limit:
-            self._told.discard(one.pool.brick)
-        elif one.pool.brick not in self._told:
-            self._told.add(one.pool.brick)
-            _log.warning(
-                "a thin pool is nearly full",
-                host=one.host,
-                device=one.device,
-                brick=one.pool.brick,
-                data_percent=one.pool.data,
-                metadata_percent=one.pool.metadata,
-                remedy="expand the volume, or delete snapshots of it",
-            )
+    def _tell(self, device: Device, there: Sequence[Measured]) -> None:
+        crossed = []
+        for one in there:
+            if not self.limit.reached(one.pool):
+                self._told.discard(one.pool.name)
+            elif one.pool.name not in self._told:
+                self._told.add(one.pool.name)
+                crossed.append(one.pool)
+                _log.warning(
+                    "a thin pool is nearly full",
+                    host=one.host,
+                    device=one.device,
+                    pool=one.pool.name,
+                    volumes=one.pool.volumes,
+                    data_percent=one.pool.data,
+                    metadata_percent=one.pool.metadata,
+                    reason=self.limit.explain(one.pool),
+                )
+        full = tuple(one.pool for one in there if self.limit.reached(one.pool))
+        health = Health(device, full, tuple(crossed), self.limit)
+        for heed in self._listeners:
+            heed(health)
