@@ -24,7 +24,7 @@ from csi.config import Settings
 from csi.core import topologyfile
 from csi.core.model import Backend, OperationKind
 from csi.core.placement import Limits
-from csi.core.pools import PoolLimit, Refusing
+from csi.core.pools import Autoextend, PoolLimit, Refusing
 from csi.driver import server
 from csi.driver.admin import AdminService
 from csi.driver.controller import ControllerService
@@ -49,6 +49,7 @@ from csi.service.adoption import Adoption
 from csi.service.changing import Changing
 from csi.service.copying import Copying
 from csi.service.expansion import Expansion
+from csi.service.extending import Extending
 from csi.service.fullness import Fullness
 from csi.service.journal import Journal
 from csi.service.modification import Modification
@@ -196,9 +197,12 @@ def wire(outside: Outside, settings: Settings) -> Core:
     pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
     changing = Changing(journal, steps, operations)
     expansion, modification = Expansion(changing, placing), Modification(changing, placing)
+    rule = Autoextend(pool_limit, bricks.pool_autoextend_threshold, bricks.pool_autoextend_percent)
+    fullness.then(Extending(changing, placing, rule).look)
     others = {
         OperationKind.EXPAND: changing.resume,
         OperationKind.MODIFY: changing.resume,
+        OperationKind.EXTEND: changing.resume,
         OperationKind.HEAL: changing.watch,
         OperationKind.REBALANCE: changing.watch,
     }

@@ -23,7 +23,7 @@ from csi.bricks.lvmreport import VolumeGroup
 from csi.core import naming, sizes
 from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, InvalidRequest
-from csi.core.model import Backend, BrickId, BrickIdentity, Device, Host, PlacedBrick
+from csi.core.model import Backend, BrickId, BrickIdentity, Device, Host, PlacedBrick, PoolSize
 from csi.core.pools import PoolFullness
 from csi.ports import BrickState, DeviceFacts, Runner
 
@@ -132,6 +132,13 @@ class LvmBackend:
 
         if bricks:
             await self._judge(host, bricks, script)
+
+    async def extend_pools(self, host: Host, bricks: Sequence[PlacedBrick], wanted: Sequence[PoolSize]) -> None:
+        def script(texts: Texts) -> list[Command]:
+            extensions = map(_extend, bricks, wanted)
+            return [*self._evidence(bricks, texts), *extensions]
+
+        await self._judge(host, bricks, script)
 
     async def destroy(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         if bricks:
@@ -272,6 +279,12 @@ def _grow(placed: PlacedBrick) -> Command:
     said = (lvmtags.of_brick(placed.identity), identity.write(placed.identity))
     sized = (*lvmpaths.kibibytes(placed), lvmpaths.mount_point(placed))
     return Command(("csi_lvm_grow", *lvmpaths.names(placed), *said, *sized))
+
+
+def _extend(placed: PlacedBrick, pool: PoolSize) -> Command:
+    said = (lvmtags.of_brick(placed.identity), identity.write(placed.identity))
+    sized = (str(pool.metadata >> 10), str(pool.data >> 10), lvmpaths.mount_point(placed))
+    return Command(("csi_lvm_extend_pool", *lvmpaths.names(placed)[:2], *said, *sized))
 
 
 def _state(

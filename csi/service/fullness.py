@@ -6,8 +6,8 @@ Kept in memory alone: what counts is what the hosts say now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -33,6 +33,7 @@ class Measured:
     host: str
     device: str
     pool: PoolFullness
+    stale: bool = False  # the host did not answer at the last look
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Fullness:
         self.limit = limit
         self._told: set[str] = set()
         self._listeners: list[Callable[[Health], None]] = []
+        self._then: Callable[[], Awaitable[bool]] | None = None
         self.measured: tuple[Measured, ...] = ()
 
     def figures(self) -> tuple[Measured, ...]:
@@ -77,11 +79,21 @@ class Fullness:
         """``heed`` is told of each device at each look. It must not wait."""
         self._listeners.append(heed)
 
+    def then(self, act: Callable[[], Awaitable[bool]]) -> None:
+        """What is done after each look; whether anything was."""
+        self._then = act
+
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            await self.look()
+            await self.round()
             await self._clock.sleep(self._interval)
+
+    async def round(self) -> None:
+        """Look, act, and look again if that changed anything."""
+        await self.look()
+        if self._then is not None and await self._then():
+            await self.look()
 
     async def look(self) -> None:
         """Ask all hosts with volume groups at once. What does not answer keeps what was measured last."""
@@ -104,7 +116,7 @@ class Fullness:
             found = await self._gauge.fullness(host, devices)
         except DriverError as error:
             _log.warning("thin pools can't be looked at", host=host.manage, error=str(error))
-            return [one for one in self.measured if one.host == host.manage]
+            return [replace(one, stale=True) for one in self.measured if one.host == host.manage]
         paths = {device.id: device.path for device in devices}
         return [Measured(host.manage, paths[pool.device], pool) for pool in found]
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
 from csi import config
 from csi.core import params
-from csi.core.errors import NoRoom, NoSpace
-from csi.core.model import Source, SourceKind, Volume
-from csi.core.pools import Refusing
+from csi.core.errors import Busy, NoRoom, NoSpace
+from csi.core.model import OperationKind, Source, SourceKind, Volume
+from csi.core.pools import PoolLimit, Refusing
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
-from csi.hosts.simulated.lvm import ThinPool
-from csi.hosts.simulated.world import World
+from csi.hosts.simulated.lvm import EXTENT, ThinPool, ThinVolume
+from csi.hosts.simulated.world import Fault, Kind, World
 from csi.service.expansion import ExpandRequest
 from tests.crash.traces import traces
 from tests.unit.service.conftest import GIB, Pool, driver
@@ -127,7 +128,148 @@ async def test_a_pool_that_is_too_full_takes_nothing_more_of_its_volumes(lvm: Po
     assert traces(lvm.world) == before
     fill(lvm, volume, 0.9)
     assert not lvm.core.outside.store.inventory.operations
-    lvm.core.fullness.limit = type(lvm.core.fullness.limit)(80.0, Refusing.ALL)
+    lvm.core.fullness.limit = PoolLimit(80, Refusing.ALL)
     await lvm.core.fullness.look()
     with pytest.raises(NoRoom, match="no copy of snapshot 'snap' now"):
         await lvm.copy(Source(SourceKind.SNAPSHOT, snapshot.id), "late")
+
+
+# --- extension --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def growing() -> AsyncIterator[Pool]:
+    """The same, and pools are extended from 70 % on."""
+    async for pool in made(pool_autoextend_threshold="70", pool_autoextend_percent="25"):
+        yield pool
+
+
+async def look(pool: Pool) -> None:
+    """As the watch does it."""
+    await pool.core.fullness.round()
+
+
+def accounted(pool: Pool) -> None:
+    """What the records count of each device is what its pools really take."""
+    inventory = pool.core.outside.store.inventory
+    for device in inventory.devices.values():
+        group = pool.world.machines[inventory.hosts[device.host_id].manage].lvm.groups[f"vg_{device.id}"]
+        taken = sum((one.data + one.metadata) * EXTENT for one in group.pools.values())
+        assert inventory.used.get(device.id, 0) == taken
+
+
+async def test_a_pool_that_is_too_full_is_extended_and_its_device_takes_bricks_again(growing: Pool) -> None:
+    volume = await growing.create()
+    copied_by_hand(growing, volume)
+    fill(growing, volume, 0.91)
+    found = thin_pool(growing, volume)
+    data = found.data
+    accounted(growing)
+    await look(growing)
+    assert found.data == -(-data * 5 // 4)
+    accounted(growing)
+    await growing.create("other")
+    # The brick says how much it takes: the records can be had from it again.
+    after = growing.core.volumes.get(volume.id)
+    used = dict(growing.core.outside.store.inventory.used)
+    await growing.forget()
+    await growing.load()
+    assert growing.core.volumes.get(volume.id).bricks == after.bricks
+    assert dict(growing.core.outside.store.inventory.used) == used
+    for one in growing.core.volumes.list("", 0).volumes:
+        await growing.core.volumes.delete(one.id)
+
+
+async def test_an_extension_ends_with_what_is_promised_and_with_the_room(growing: Pool) -> None:
+    volume = await growing.create(size=8 * GIB)
+    copied_by_hand(growing, volume)
+    found = thin_pool(growing, volume)
+    for _ in range(8):
+        fill(growing, volume, 0.9)
+        await look(growing)
+        accounted(growing)
+    assert found.data == sum(one.size for one in _volumes_in(growing, found))
+    other = await growing.create("other", size=GIB)
+    copied_by_hand(growing, other, "h2")
+    await growing.create("rest", size=growing.core.volumes.capacity(params.parse({}).spec).maximum)
+    for _ in range(3):
+        fill(growing, other, 0.9, "h2")
+        await look(growing)
+        accounted(growing)
+    assert not growing.core.outside.store.inventory.operations
+
+
+def _volumes_in(pool: Pool, found: ThinPool) -> list[ThinVolume]:
+    groups = [g for machine in pool.world.machines.values() for g in machine.lvm.groups.values()]
+    group = next(group for group in groups if found in group.pools.values())
+    return group.volumes_of(found)
+
+
+async def test_metadata_is_extended_too(growing: Pool) -> None:
+    volume = await growing.create(size=4 * GIB)
+    found = thin_pool(growing, volume)
+    before = (found.data, found.metadata)
+    found.metadata_used = found.metadata * EXTENT * 70 // 100
+    await look(growing)
+    assert (found.data, found.metadata) == (before[0], -(-before[1] * 5 // 4))
+    accounted(growing)
+
+
+async def test_a_pool_that_was_extended_counts_once_when_its_volume_grows(growing: Pool) -> None:
+    volume = await growing.create(size=4 * GIB)
+    growing.core.fullness.limit = PoolLimit(80, Refusing.ALL)
+    fill(growing, volume, 0.75)
+    found = thin_pool(growing, volume)
+    found.metadata_used = found.metadata * EXTENT * 70 // 100
+    await look(growing)
+    found.metadata_used = 0
+    await growing.core.fullness.look()
+    for size in (4 * GIB + (100 << 20), 6 * GIB):
+        await growing.core.expansion.expand(ExpandRequest(volume.id, size, 0))
+        inventory = growing.core.outside.store.inventory
+        for device in inventory.devices.values():
+            group = growing.world.machines[inventory.hosts[device.host_id].manage].lvm.groups[f"vg_{device.id}"]
+            assert inventory.used[device.id] >= sum((p.data + p.metadata) * EXTENT for p in group.pools.values())
+    await growing.core.volumes.delete(volume.id)
+    assert growing.left() == []
+    assert not growing.core.outside.store.inventory.used
+
+
+async def test_an_extension_that_was_interrupted_is_finished_and_a_deletion_takes_it_along(growing: Pool) -> None:
+    volume = await growing.create()
+    copied_by_hand(growing, volume)
+    fill(growing, volume, 0.91)
+    growing.world.inject(Fault("h1", "csi_lvm_extend_pool*", Kind.ERROR, times=2))
+    await look(growing)
+    (begun,) = growing.core.outside.store.inventory.operations.values()
+    assert (begun.kind, begun.attempts) == (OperationKind.EXTEND, 1)
+    with pytest.raises(Busy, match=r"is being changed: host h1.*csi_lvm_extend_pool"):
+        await growing.core.snapshots.create("snap", volume.id)
+    before = dict(growing.core.outside.store.inventory.used)
+    await look(growing)  # it is not begun twice
+    assert dict(growing.core.outside.store.inventory.used) == before
+    await growing.core.recovery.look()
+    assert growing.core.outside.store.inventory.operations
+    growing.world.faults.clear()
+    with suppress(NoRoom):  # by the figures of the last look; what was begun is finished all the same
+        await growing.core.expansion.expand(ExpandRequest(volume.id, GIB + 1, 0))
+    assert not growing.core.outside.store.inventory.operations
+    accounted(growing)
+    fill(growing, volume, 0.91)
+    growing.world.inject(Fault("h1", "csi_lvm_extend_pool*", Kind.ERROR, times=9))
+    await look(growing)
+    assert growing.core.outside.store.inventory.operations
+    for group in growing.world.machines["h1"].lvm.groups.values():
+        growing.world.machines["h1"].lvm.remove(group, group.volumes["by_hand"])
+    await growing.core.volumes.delete(volume.id)
+    assert growing.left() == []
+    accounted(growing)
+
+
+async def test_one_that_is_off_extends_nothing(lvm: Pool) -> None:
+    volume = await lvm.create()
+    copied_by_hand(lvm, volume)
+    fill(lvm, volume, 0.99)
+    before = traces(lvm.world)
+    await look(lvm)
+    assert traces(lvm.world) == before
