@@ -200,6 +200,17 @@ class BrickBackend(Protocol):
 
 
 @runtime_checkable
+class GivesBack(Protocol):
+    """A backend whose devices are blank again when they are no longer needed."""
+
+    async def give_back(self, host: Host, device: Device) -> None:
+        """Take our mark and our structures off an empty device; one that is given back already, or lost, is fine.
+
+        Raises: Unavailable while something is on it, or if it carries another's mark.
+        """
+
+
+@runtime_checkable
 class PoolExtender(Protocol):
     """A backend whose bricks lie in thin pools."""
 

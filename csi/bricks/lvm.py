@@ -82,9 +82,8 @@ class LvmBackend:
             raise
 
     async def give_back(self, host: Host, device: Device) -> None:
-        """Give an empty device back: no volume group, no physical volume. Raises: InUse while a volume is there."""
-        commands = [Command(("csi_lvm_release", device.path, naming.volume_group(device.id)))]
-        await self._run(host, [*self._claimed([device]), *commands])
+        mark = lvmtags.of_device(DeviceMark(self._instance, device.id))
+        await self._run(host, [Command(("csi_lvm_release", device.path, naming.volume_group(device.id), mark))])
 
     async def take_over(self, host: Host, device: Device, bricks: Sequence[PlacedBrick]) -> None:
         """What Heketi made, and keeps mounted, is ours from now on: it gets our mark and the identities of the bricks.

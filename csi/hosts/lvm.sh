@@ -294,14 +294,32 @@ csi_lvm_claim() {
     csi_lvm_marked "${tags##* }" "$3"
 }
 
-# DEVICE VG: give the device back, if it holds no brick any more. One that is gone already is fine.
+# DEVICE VG MARK: give the device back, if the volume group has the mark and holds no brick any more. One that is gone already
+# is fine: of a try that ended between the two removals a physical volume without a group is left.
 csi_lvm_release() {
-    if csi_lvm vgs --noheadings -o vg_name -- "$2" >/dev/null 2>&1; then
+    local tags disks group
+    disks=$1
+    # All of them: of one that it can't read LVM says the same as of one that is not there.
+    tags=$(csi_lvm vgs --noheadings --separator '|' -o vg_name,vg_tags,lv_count) || return
+    tags=$(printf '%s\n' "$tags" | grep -m 1 "^ *$2|")
+    if [ -n "$tags" ]; then
+        tags=${tags#*|}
+        group=${tags#*|} tags=${tags%%|*}
+        csi_lvm_marked "$tags" "$3" || { printf '%s\n' "$tags" >&2; return 72; }
+        if [ "$((group))" -ne 0 ]; then
+            csi_lvm lvs --noheadings -o lv_full_name -- "$2" >&2
+            return 74
+        fi
+        # Disks change their names at a boot.
+        disks=$(csi_lvm vgs --noheadings -o pv_name -- "$2") || return
         csi_lvm vgremove -qq -- "$2" || return 74
     fi
-    if csi_lvm pvs --noheadings -o pv_name -- "$1" >/dev/null 2>&1; then
-        csi_lvm pvremove -qq -- "$1" || return
-    fi
+    for tags in $disks; do
+        group=$(csi_lvm pvs --noheadings -o vg_name -- "$tags" 2>/dev/null) || continue
+        # Whoever has it by now keeps it.
+        [ -z "${group##* }" ] || continue
+        csi_lvm pvremove -qq -- "$tags" || return
+    done
     [ ! -d "/var/lib/heketi/mounts/$2" ] || rmdir -- "/var/lib/heketi/mounts/$2" 2>/dev/null || return 0
 }
 

@@ -138,6 +138,26 @@ async def test_the_total_of_a_device_does_not_change_with_the_claim_or_bricks(be
     await bench.destroy(placed)
 
 
+async def test_a_device_is_given_back_only_if_it_is_ours_and_empty(bench: LvmBench) -> None:
+    device = bench.devices[0]
+    group = naming.volume_group(device.id)
+    bench.on.make_volume(group, "tp_x", "x")
+    with pytest.raises(Unavailable, match=r"still in use.*x"):
+        await bench.backend.give_back(bench.on.host, device)
+    bench.on.remove_volume(f"{group}/tp_x")
+    other = LvmBackend(bench.runner, "another", bench.on.fstab)
+    with pytest.raises(Unavailable, match=f"carries the mark of instance '{INSTANCE}'"):
+        await other.give_back(bench.on.host, device)
+    for _ in range(2):  # once more is fine
+        await bench.backend.give_back(bench.on.host, device)
+    assert await bench.backend.check(bench.on.host, device.path)
+    await bench.backend.claim(bench.on.host, device, INSTANCE)
+    # What somebody else has by now is left to him.
+    strange = replace(bench.devices[1], id=DeviceId("e" * 32))
+    await bench.backend.give_back(bench.on.host, strange)
+    await bench.backend.verify(bench.on.host, [bench.placed(device=1)])
+
+
 async def test_what_cannot_carry_bricks_is_refused_with_the_reason(bench: LvmBench) -> None:
     for path, reason in (
         ("/dev/nothing", "no such device"),

@@ -236,11 +236,22 @@ def _claim(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
 
 
 def _release(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
-    _, path, name = argv
-    if name in machine.lvm.groups and (done := _lvm(machine, "vgremove", "-qq", name)).status:
-        return Result(_BUSY, stderr=done.stderr)
-    if path in machine.lvm.physical and (done := _lvm(machine, "pvremove", "-qq", path)).status:
-        return done
+    _, path, name, mark = argv
+    disks = [path]
+    if (there := machine.lvm.groups.get(name)) is not None:
+        if not set(mark.split(",")) <= there.tags:
+            return failed(_MARKED_OTHERWISE, ",".join(sorted(there.tags)))
+        if held := [f"{name}/{one}" for one in (*there.pools, *there.volumes)]:
+            return failed(_BUSY, "\n".join(held))
+        disks = [physical.device.path for physical in there.devices]
+        if (done := _lvm(machine, "vgremove", "-qq", name)).status:
+            return Result(_BUSY, stderr=done.stderr)
+    for disk in disks:
+        physical = machine.lvm.physical.get(disk)
+        if physical is None or physical.group is not None:
+            continue
+        if (done := _lvm(machine, "pvremove", "-qq", disk)).status:
+            return done
     point = f"/var/lib/heketi/mounts/{name}"
     directory = machine.find(point)
     if isinstance(directory, Directory) and not directory.children:
