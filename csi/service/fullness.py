@@ -38,7 +38,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The pools of a device that reach the limit. ``crossed``: those of them that did not at the last look."""
+    """The pools of a device that reach the limit. ``crossed``: those of which that was not told before."""
 
     device: Device
     full: tuple[PoolFullness, ...]
@@ -47,7 +47,10 @@ class Health:
 
 
 class Fullness:
-    """Looks every ``interval`` seconds; tells of a pool that reaches the limit, once until it falls below."""
+    """Looks every ``interval`` seconds; tells of a pool that reaches the limit, once until it falls below.
+
+    Once more if it was harmless then, and is not any more.
+    """
 
     def __init__(self, gauge: PoolGauge, clock: Clock, store: Store, interval: float, limit: PoolLimit) -> None:
         self._gauge = gauge
@@ -55,7 +58,7 @@ class Fullness:
         self._store = store
         self._interval = interval
         self.limit = limit
-        self._told: set[str] = set()
+        self._told: dict[str, bool] = {}  # by name of the pool: whether it was said to take nothing new
         self._listeners: list[Callable[[Health], None]] = []
         self._then: Callable[[], Awaitable[bool]] | None = None
         self.measured: tuple[Measured, ...] = ()
@@ -109,7 +112,8 @@ class Fullness:
             of_device.setdefault(one.pool.device, []).append(one)
         for device in (device for there in devices.values() for device in there):
             self._tell(device, of_device.get(device.id, []))
-        self._told &= {one.pool.name for one in self.measured}
+        for gone in self._told.keys() - {one.pool.name for one in self.measured}:
+            del self._told[gone]
 
     async def _of_host(self, host: Host, devices: list[Device]) -> list[Measured]:
         try:
@@ -124,9 +128,9 @@ class Fullness:
         crossed = []
         for one in there:
             if not self.limit.reached(one.pool):
-                self._told.discard(one.pool.name)
-            elif one.pool.name not in self._told:
-                self._told.add(one.pool.name)
+                self._told.pop(one.pool.name, None)
+            elif self._told.get(one.pool.name) not in (True, self.limit.closes(one.pool)):
+                self._told[one.pool.name] = self.limit.closes(one.pool)
                 crossed.append(one.pool)
                 _log.warning(
                     "a thin pool is nearly full",

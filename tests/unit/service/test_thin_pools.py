@@ -16,6 +16,7 @@ from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.lvm import EXTENT, ThinPool, ThinVolume
 from csi.hosts.simulated.world import Fault, Kind, World
 from csi.service.expansion import ExpandRequest
+from csi.service.fullness import Health
 from tests.crash.traces import traces
 from tests.unit.service.conftest import GIB, Pool, driver
 
@@ -71,10 +72,21 @@ def copied_by_hand(pool: Pool, volume: Volume, host: str = "h1") -> None:
 async def test_a_pool_that_can_hold_all_that_is_in_it_may_be_full(lvm: Pool) -> None:
     volume = await lvm.create()
     fill(lvm, volume, 0.95)
+    told: list[Health] = []
+    lvm.core.fullness.listen(told.append)
     await lvm.core.fullness.look()
     (full,) = [one.pool for one in lvm.core.fullness.measured if one.pool.data > 80]
     assert full.volumes == ("pvc",)
     assert not full.is_overcommitted
+    assert [len(health.crossed) for health in told if health.full] == [1]
+    copied_by_hand(lvm, volume)
+    await lvm.core.fullness.look()
+    await lvm.core.fullness.look()
+    # It is told once more when it has become dangerous.
+    assert [len(health.crossed) for health in told if health.full] == [1, 1, 0]
+    for group in lvm.world.machines["h1"].lvm.groups.values():
+        lvm.world.machines["h1"].lvm.remove(group, group.volumes["by_hand"])
+    await lvm.core.fullness.look()
     await lvm.create("other")
     await lvm.core.expansion.expand(ExpandRequest(volume.id, 2 * GIB, 0))
 
