@@ -174,10 +174,11 @@ class BrickBackend(Protocol):
         A call of its own, since gluster can do without it: it takes place while ``volume create`` waits for peers.
         """
 
-    async def grow(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+    async def grow(self, host: Host, bricks: Sequence[PlacedBrick], were: Sequence[PlacedBrick] = ()) -> None:
         """Each brick's storage and its file system have ``brick.size`` bytes or more, while it is in use.
 
-        One that is that large already is fine. Afterwards the bricks carry the identities that are given here.
+        One that is that large already is fine. Afterwards the bricks carry the identities that are given here; after a
+        power cut one may carry its old one. ``were``: the bricks as they are said to be, which spares a look at them.
         Raises: Incoherent if a brick carries another's identity, Unavailable if one is not mounted.
         """
 

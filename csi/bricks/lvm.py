@@ -125,12 +125,12 @@ class LvmBackend:
     async def _mount_at_boot(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         await self._run(host, [Command(("csi_fstab", self._fstab, *map(lvmpaths.fstab_line, bricks)))])
 
-    async def grow(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+    async def grow(self, host: Host, bricks: Sequence[PlacedBrick], were: Sequence[PlacedBrick] = ()) -> None:
         def script(texts: Texts) -> list[Command]:
             return [*self._evidence(bricks, texts), *map(_grow, bricks)]
 
         if bricks:
-            await self._judge(host, bricks, script)
+            await self._judge(host, bricks, script, were)
 
     async def extend_pools(self, host: Host, bricks: Sequence[PlacedBrick], wanted: Sequence[PoolSize]) -> None:
         def script(texts: Texts) -> list[Command]:
@@ -230,13 +230,19 @@ class LvmBackend:
             raise
 
     async def _judge(
-        self, host: Host, bricks: Sequence[PlacedBrick], script: Callable[[Texts], list[Command]]
+        self,
+        host: Host,
+        bricks: Sequence[PlacedBrick],
+        script: Callable[[Texts], list[Command]],
+        were: Sequence[PlacedBrick] = (),
     ) -> tuple[Result, ...]:
         """Run a script that compares identities; judge each one that it did not know.
 
         Raises: Incoherent for one that is not ours.
         """
-        texts = {p.brick.id: [lvmtags.of_brick(p.identity), identity.write(p.identity)] for p in bricks}
+        texts = {p.brick.id: _said(p) for p in bricks}
+        for placed in were:
+            texts[placed.brick.id] += _said(placed)
         while True:
             try:
                 return await self._run(host, script(texts))
@@ -244,17 +250,22 @@ class LvmBackend:
                 if failed.status != lvmerrors.Status.EVIDENCE or not failed.argv[0].startswith("csi_"):
                     raise
                 path, _, said = failed.stderr.partition("\n")
-                placed = next((p for p in bricks if p.brick.id in path), None)
+                shown = next((p for p in bricks if p.brick.id in path), None)
                 said = said.rstrip("\n")
                 found = lvmtags.read_brick(said) or identity.read_brick(said)
                 if (
-                    placed is None
+                    shown is None
                     or found is None
-                    or found.owner() != placed.identity.owner()
-                    or said in texts[placed.brick.id]
+                    or found.owner() != shown.identity.owner()
+                    or said in texts[shown.brick.id]
                 ):
-                    raise evidence.incoherent(host, placed, path, said, found) from failed
-                texts[placed.brick.id].append(said)
+                    raise evidence.incoherent(host, shown, path, said, found) from failed
+                texts[shown.brick.id].append(said)
+
+
+def _said(placed: PlacedBrick) -> list[str]:
+    """Its identity as tags, and as text."""
+    return [lvmtags.of_brick(placed.identity), identity.write(placed.identity)]
 
 
 def _make(placed: PlacedBrick, texts: Sequence[str]) -> list[Command]:

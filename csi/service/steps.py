@@ -76,6 +76,8 @@ class Steps:
                 await self._add_bricks(operation)
             elif step is Step.EXTEND_POOLS:
                 await self._extend_pools(operation)
+            elif step is Step.GROW_BRICKS:
+                await self._grow_bricks(operation)
             elif step is Step.REMOVE_VOLUME:
                 await self._remove_volume(operation.volume, operation.before)
             else:
@@ -121,8 +123,6 @@ class Steps:
                 await self._destroy_bricks(volume)
             case Step.REBALANCE:
                 await self.gluster.rebalance(self.pool(volume.cluster_id), volume.gluster_name)
-            case Step.GROW_BRICKS:
-                await on_all([backend.grow(host, bricks) for host, backend, bricks in self.by_host(volume)])
             case _:
                 await self.further[step](volume)
 
@@ -132,6 +132,16 @@ class Steps:
         profile = await self.gluster.profile(pool, spec.profile) if spec.profile else ()
         merged = {**dict(profile), **dict(spec.options)}
         await self.gluster.set_options(pool, volume.gluster_name, tuple(merged.items()))
+
+    async def _grow_bricks(self, operation: Operation) -> None:
+        before = self.placed(operation.before) if operation.before is not None else ()
+        were = {placed.brick.id: placed for placed in before}
+        await on_all(
+            [
+                backend.grow(host, bricks, [were[p.brick.id] for p in bricks if p.brick.id in were])
+                for host, backend, bricks in self.by_host(operation.volume)
+            ]
+        )
 
     async def _add_bricks(self, operation: Operation) -> None:
         """Make the bricks that the volume did not have before, and bring them into it."""
