@@ -204,9 +204,9 @@ def device(number: int, name: str = "", **more: Any) -> Document:
     return manifest("GlusterDevice", name or f"disk-{number}", **spec)
 
 
-def pool(numbers: Iterable[int]) -> list[Document]:
+def pool(numbers: Iterable[int], path: str = "/srv/d0") -> list[Document]:
     numbers = list(numbers)
-    return [cluster(), *(host(number) for number in numbers), *(device(number) for number in numbers)]
+    return [cluster(), *(host(number) for number in numbers), *(device(number, path=path) for number in numbers)]
 
 
 def condition(found: Document | None, kind: str) -> Document:
