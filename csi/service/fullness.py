@@ -62,6 +62,8 @@ class Fullness:
         self._listeners: list[Callable[[Health], None]] = []
         self._then: Callable[[], Awaitable[bool]] | None = None
         self.measured: tuple[Measured, ...] = ()
+        self._closing: tuple[Measured, ...] = ()
+        self._closed: Mapping[DeviceId, str] = {}
 
     def figures(self) -> tuple[Measured, ...]:
         """What was measured last."""
@@ -69,13 +71,13 @@ class Fullness:
 
     def closed(self) -> Mapping[DeviceId, str]:
         """The devices on which nothing new is placed, and why."""
-        return pools.closed((one.pool for one in self.measured), self.limit)
+        return self._closed
 
     def check(self, parts: Iterable[BrickId], what: str) -> None:
         """Whether ``what``, which takes more of the pools of these bricks and copies, may be begun. Raises: NoRoom."""
         asked = set(parts)
-        for one in self.measured:
-            if self.limit.closes(one.pool) and not asked.isdisjoint((*one.pool.bricks, *one.pool.copies)):
+        for one in self._closing:
+            if not asked.isdisjoint((*one.pool.bricks, *one.pool.copies)):
                 raise NoRoom(f"no {what} now: on {one.host}:{one.device}, {self.limit.explain(one.pool)}")
 
     def listen(self, heed: Callable[[Health], None]) -> None:
@@ -107,6 +109,9 @@ class Fullness:
                 devices.setdefault(device.host_id, []).append(device)
         found = await asyncio.gather(*(self._of_host(inventory.hosts[on], there) for on, there in devices.items()))
         self.measured = tuple(one for of_host in found for one in of_host)
+        # Asked for at each placement, and pools are many.
+        self._closing = tuple(one for one in self.measured if self.limit.closes(one.pool))
+        self._closed = pools.closed((one.pool for one in self._closing), self.limit)
         of_device: dict[DeviceId, list[Measured]] = {}
         for one in self.measured:
             of_device.setdefault(one.pool.device, []).append(one)

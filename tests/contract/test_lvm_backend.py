@@ -425,7 +425,9 @@ async def test_a_pool_is_extended_once_and_its_brick_says_what_it_takes(bench: L
     # It never gets smaller, and never larger than there is room.
     await bench.backend.extend_pools(bench.on.host, [larger], [PoolSize(placed.brick.id, 0, 0)])
     with pytest.raises(Unavailable, match="has no room"):
-        await bench.backend.extend_pools(bench.on.host, [larger], [replace(wanted, data=1 << 40)])
+        await bench.backend.extend_pools(
+            bench.on.host, [larger], [replace(wanted, data=wanted.data + after.room + (64 << 20))]
+        )
     assert await bench.backend.fullness(bench.on.host, [placed.device]) == (after,)
     await bench.destroy(larger)
     assert bench.on.traces() == bench.clean
