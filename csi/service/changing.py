@@ -35,7 +35,10 @@ class Changing:
             await self.steps.apply(begun)
         except Exception as error:
             await self.journal.note(begun, str(error))
-            what = f"expanded to {begun.volume.size} bytes" if begun.kind is OperationKind.EXPAND else "modified"
+            what = {
+                OperationKind.EXPAND: f"expanded to {begun.volume.size} bytes",
+                OperationKind.EXTEND: "given more room in its thin pools",
+            }.get(begun.kind, "modified")
             raise Unavailable(
                 f"volume {begun.volume.name!r} is being {what}; that waits and is tried again: {error}"
             ) from error
