@@ -234,6 +234,7 @@ class OperationKind(StrEnum):
     DELETE = "delete"
     EXPAND = "expand"
     MODIFY = "modify"
+    EXTEND = "extend"  # of the thin pools of its bricks
     REGROUP = "regroup"  # the files of a copy get its own group
     # What a change left to do for gluster: its end is waited for.
     HEAL = "heal"
@@ -264,6 +265,16 @@ class Step(StrEnum):
     REGROUP_FILES = "regroup-files"
     HEAL = "heal"
     REBALANCE = "rebalance"
+    EXTEND_POOLS = "extend-pools"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """What the thin pool that a brick is in shall have at least, in bytes."""
+
+    brick: BrickId
+    data: int
+    metadata: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +291,7 @@ class Operation:
     started: float = 0.0  # seconds since the epoch
     term: int = 0  # of the controller that began it, where several stand by; 0 where there is one
     before: Volume | None = None  # as it was when it began to be changed (expand); deleted in the middle of that
+    pools: tuple[PoolSize, ...] = ()  # extend
     version: int = 0
 
 

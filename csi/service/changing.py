@@ -76,6 +76,8 @@ def _told(begun: Operation) -> str:
     match begun.kind:
         case OperationKind.EXPAND:
             return f"expanded to {begun.volume.size} bytes"
+        case OperationKind.EXTEND:
+            return "given more room in its thin pools"
         case OperationKind.REGROUP:
             return f"regrouped to GID {begun.volume.gid}"
         case _:

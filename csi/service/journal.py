@@ -36,6 +36,7 @@ from csi.core.model import (
     Gid,
     Operation,
     OperationKind,
+    PoolSize,
     RestingGid,
     SourceKind,
     Step,
@@ -53,7 +54,7 @@ BRICKS_OF: dict[SourceKind | None, tuple[Step, ...]] = {
 CREATE_STEPS = (Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
 DELETE_STEPS = (Step.REMOVE_VOLUME, Step.DESTROY_BRICKS)
 # Kinds that change a volume, of which one is open at a time; and those that wait for what gluster does afterwards.
-CHANGES = (OperationKind.EXPAND, OperationKind.MODIFY, OperationKind.REGROUP)
+CHANGES = (OperationKind.EXPAND, OperationKind.MODIFY, OperationKind.EXTEND, OperationKind.REGROUP)
 WATCHES = (OperationKind.HEAL, OperationKind.REBALANCE)
 
 
@@ -143,6 +144,11 @@ class Journal:
 
     async def begin_modify(self, volume: Volume, wanted: Volume) -> Operation:
         return await self._put(self._change(OperationKind.MODIFY, volume, wanted, plan_modify(volume, wanted)))
+
+    async def begin_extend(self, volume: Volume, wanted: Volume, pools: Sequence[PoolSize]) -> Operation:
+        """``pools``: what those of its bricks shall have; the bricks of ``wanted`` take so much more."""
+        change = self._change(OperationKind.EXTEND, volume, wanted, (Step.EXTEND_POOLS,))
+        return await self._put(replace(change, pools=tuple(pools)))
 
     def _change(self, kind: OperationKind, volume: Volume, wanted: Volume, steps: tuple[Step, ...]) -> Operation:
         return Operation(

@@ -166,7 +166,9 @@ class Snapshots:
                 _planned(wishes[volume.id], volume, sizes, now) for volume, sizes in zip(volumes, taken, strict=True)
             ]
             parts = [copy for snapshot in snapshots for copy in snapshot.copies]
-            copies.check_room(self._inventory, parts, f"a snapshot of {', '.join(repr(v.name) for v in volumes)}")
+            what = f"snapshot of {', '.join(repr(v.name) for v in volumes)}"
+            self._placing.pools.check((brick.id for volume in volumes for brick in volume.bricks), what)
+            copies.check_room(self._inventory, parts, f"a {what}")
             inventory = await self._journal.store.commit([Put(snapshot) for snapshot in snapshots])
             return tuple(inventory.snapshots[snapshot.id] for snapshot in snapshots)
 

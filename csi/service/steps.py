@@ -24,7 +24,7 @@ from csi.core.model import (
     Step,
     Volume,
 )
-from csi.ports import BrickBackend, Gluster, GlusterVolume, Pool
+from csi.ports import BrickBackend, Gluster, GlusterVolume, Pool, PoolExtender
 
 
 def identify(volume: Volume, brick: Brick, instance: str, term: int = 0) -> BrickIdentity:
@@ -75,6 +75,8 @@ class Steps:
         for step in operation.steps:
             if step is Step.ADD_BRICKS:
                 await self._add_bricks(operation)
+            elif step is Step.EXTEND_POOLS:
+                await self._extend_pools(operation)
             elif step is Step.GROW_BRICKS:
                 await self._grow_bricks(operation)
             elif step is Step.REMOVE_VOLUME:
@@ -154,6 +156,15 @@ class Steps:
         entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self.by_host(new)]
         await on_all([addition, *entries])
         await self.start(volume)
+
+    async def _extend_pools(self, operation: Operation) -> None:
+        wanted = {pool.brick: pool for pool in operation.pools}
+        bricks = tuple(brick for brick in operation.volume.bricks if brick.id in wanted)
+        calls = []
+        for host, backend, placed in self.by_host(replace(operation.volume, bricks=bricks)):
+            assert isinstance(backend, PoolExtender)
+            calls.append(backend.extend_pools(host, placed, [wanted[one.brick.id] for one in placed]))
+        await on_all(calls)
 
     async def _remove_volume(self, volume: Volume, before: Volume | None = None) -> None:
         pool = self.pool(volume.cluster_id)

@@ -155,7 +155,8 @@ class Volumes:
             return await self._journal.begin_create(volume)
 
     def _restored(self, volume_id: VolumeId, request: CreateRequest, source: Source) -> tuple[Volume, bool]:
-        size = (request.required, request.limit)
+        size, origin = (request.required, request.limit), self._restoring.origin(source)
+        self._placing.pools.check((part.id for part in origin.parts), f"copy of {origin.what}")
         return self._restoring.plan(source, volume=volume_id, name=request.name, size=size, spec=request.spec)
 
     async def _carry_out(self, operation: Operation) -> Volume:
