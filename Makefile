@@ -88,10 +88,14 @@ lab-lvm: $(APT_LVM) $(DEV) ## The main job and Heketi's bricks on real LVM, in a
 
 .PHONY: lab-lvm-full
 lab-lvm-full: $(APT_LVM) $(DEV) ## All tests with real LVM, copies and contract included: half an hour (root)
-	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 3600 -- pytest --timeout 600 -m lab tests/lvm tests/contract/test_lvm_backend.py tests/contract/test_lvm_copies.py
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 7200 -- pytest --timeout 1800 -m lab tests/lvm tests/contract/test_lvm_backend.py tests/contract/test_lvm_copies.py
 
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity
+
+.PHONY: sanity-lvm
+sanity-lvm: $(APT_LVM) $(DEV) $(SANITY) ## csi-sanity on a real pool whose bricks are on LVM, in a virtual machine (root)
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 3600 -- python -m tests.sanity
 
 api: $(APT_CLUSTER) $(DEV) kubernetes ## State, leadership and groups on a real API server (root)
 	$(AS_ROOT) $(BIN)/pytest tests/contract tests/standby tests/cluster/test_controlplane.py -m cluster
@@ -107,7 +111,7 @@ manifests: $(DEV) ## Make the chart's copies of deploy/crds, and the kustomize b
 	@tools/install.sh chart
 	$(PY) tools/manifests.py
 
-bench: $(APT) $(APT_CLUSTER) $(DEV) kubernetes ## The figures, as ratios to a hand-written shell (root)
+bench: $(APT) $(APT_CLUSTER) $(APT_LVM) $(DEV) kubernetes ## The figures, as ratios to a hand-written shell (root)
 	$(AS_ROOT) $(PY) -m benchmarks
 
 cluster: $(APT_CLUSTER) $(DEV) kubernetes ## Kubernetes on this machine, one node: python -m tests.cluster --help (root)

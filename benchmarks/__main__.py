@@ -1,14 +1,19 @@
 """``make bench``: every figure as a ratio or against its limit, in one run. Arguments pick parts: pool copies
-scale fill store."""
+lvm scale fill store."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from csi import log
+
+if TYPE_CHECKING:
+    from benchmarks.pool import Row
 
 console = Console(highlight=False, width=110)
 
@@ -17,19 +22,34 @@ def _verdict(good: bool) -> str:
     return "[green]good[/]" if good else "[red]OVER[/]"
 
 
+def _show_against(title: str, theirs: str, rows: Sequence[Row]) -> bool:
+    from benchmarks.pool import shown
+
+    table = Table(title=f"{title} (ms: median, least–most)")
+    for column in ("what", "ours", theirs, "ratio", "limit", ""):
+        table.add_column(column, justify="left" if column in ("what", "") else "right")
+    for row in rows:
+        figures = (shown(row.ours), shown(row.plain), f"{row.ratio:.3f}", f"{row.limit:g}")
+        table.add_row(row.what, *figures, _verdict(row.ratio <= row.limit))
+    console.print(table)
+    return all(row.ratio <= row.limit for row in rows)
+
+
 def show_pool() -> bool:
     from benchmarks import pool
 
-    rows = pool.measure()
-    table = Table(title="against the plain shell, real pool (ms: median, least–most)")
-    for column in ("what", "ours", "plain shell", "ratio", "limit", ""):
-        table.add_column(column, justify="left" if column in ("what", "") else "right")
-    for row in rows:
-        good = row.ratio <= row.limit
-        figures = (pool.shown(row.ours), pool.shown(row.plain), f"{row.ratio:.3f}", f"{row.limit:g}")
-        table.add_row(row.what, *figures, _verdict(good))
-    console.print(table)
-    return all(row.ratio <= row.limit for row in rows)
+    return _show_against("against the plain shell, real pool", "plain shell", pool.measure())
+
+
+def show_lvm() -> bool:
+    from benchmarks import lvm
+    from tests.lab import vm
+
+    if not vm.inside():
+        good, load = lvm.in_the_virtual_machine()
+        console.print(load)
+        return good
+    return _show_against("real LVM, in the virtual machine", "plain shell, gluster", lvm.measure())
 
 
 def show_scale() -> bool:
@@ -82,7 +102,14 @@ def show_copies() -> bool:
     return copies.show(console, _verdict)
 
 
-PARTS = {"pool": show_pool, "copies": show_copies, "scale": show_scale, "fill": show_fill, "store": show_store}
+PARTS = {
+    "pool": show_pool,
+    "copies": show_copies,
+    "lvm": show_lvm,
+    "scale": show_scale,
+    "fill": show_fill,
+    "store": show_store,
+}
 
 
 def main() -> int:

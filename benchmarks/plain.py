@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Self
 
 import asyncssh
 
@@ -42,7 +43,7 @@ class PlainPool:
     free: list[asyncio.Queue[Shell]]
 
     @classmethod
-    async def connect(cls, lab: Lab, stack: AsyncExitStack) -> PlainPool:
+    async def connect(cls, lab: Lab, stack: AsyncExitStack) -> Self:
         free = []
         for host in lab.hosts:
             connection = await stack.enter_async_context(

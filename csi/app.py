@@ -33,6 +33,7 @@ from csi.driver.health import HealthPort
 from csi.driver.identity import IdentityService
 from csi.driver.node import NodeService
 from csi.gluster.adapter import GlusterCli, GlusterSettings
+from csi.gluster.regrouping import FilesOnHosts
 from csi.groups.keeper import GroupKeeper
 from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.kube import KubeRunner, KubeSettings
@@ -57,6 +58,7 @@ from csi.service.operations import Operations
 from csi.service.placing import Placing
 from csi.service.presence import Presence
 from csi.service.recovery import Pace, Recovery
+from csi.service.regrouping import Regrouping
 from csi.service.restoring import Restoring, Turns
 from csi.service.snapshots import Snapshots
 from csi.service.steps import Steps
@@ -193,9 +195,17 @@ def wire(outside: Outside, settings: Settings) -> Core:
     restoring.join(steps.further, steps.back)
     limit = settings.snapshots.per_volume
     snapshots = Snapshots(journal, copying, operations, placing=placing, turns=turns, limit=limit)
-    volumes = Volumes(journal, steps, adoption, operations, placing=placing, succession=succession, restoring=restoring)
-    pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
     changing = Changing(journal, steps, operations)
+    regrouping = Regrouping(changing, FilesOnHosts(outside.runner), outside.clock)
+    regrouping.join(steps.further)
+    volumes = Volumes(
+        *(journal, steps, adoption, operations),
+        placing=placing,
+        succession=succession,
+        restoring=restoring,
+        regrouping=regrouping,
+    )
+    pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
     expansion, modification = Expansion(changing, placing), Modification(changing, placing)
     rule = Autoextend(pool_limit, bricks.pool_autoextend_threshold, bricks.pool_autoextend_percent)
     fullness.then(Extending(changing, placing, rule).look)
@@ -203,6 +213,7 @@ def wire(outside: Outside, settings: Settings) -> Core:
         OperationKind.EXPAND: changing.resume,
         OperationKind.MODIFY: changing.resume,
         OperationKind.EXTEND: changing.resume,
+        OperationKind.REGROUP: changing.resume,
         OperationKind.HEAL: changing.watch,
         OperationKind.REBALANCE: changing.watch,
     }

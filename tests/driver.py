@@ -37,7 +37,7 @@ LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
 T = TypeVar("T")
 
 
-def patiently(call: Callable[[], T], seconds: float = 40) -> T:
+def patiently(call: Callable[[], T], seconds: float = 40 * SLOWNESS) -> T:
     """Ask again, as sidecars do, for as long as the answer is to come back later; any other error is raised."""
     deadline = time.monotonic() + seconds
     while True:
@@ -89,8 +89,9 @@ class Driver:
                 "key_file": str(self.lab.key_file),
                 "known_hosts": str(self.lab.known_hosts),
                 "connect_timeout": 5.0 * SLOWNESS,
-                "keepalive_interval": 1.0,  # a host that is switched off is noticed after four of these
+                "keepalive_interval": 1.0 * SLOWNESS,  # a host that is switched off is noticed after four of these
             },
+            "snapshots": {"bound": min(10.0 * SLOWNESS, 60.0)},
             "recovery": {"interval": 0.5, "first": 0.5, "longest": 2.0, "grace": 5.0},
             "node": {
                 "log_dir": str(self.directory / "log"),
@@ -160,7 +161,7 @@ class Driver:
             return 0
         if self.process.poll() is None:
             self.process.send_signal(how)
-        status = self.process.wait(40)
+        status = self.process.wait(40 * SLOWNESS)
         self.process = None
         return status
 
@@ -199,7 +200,7 @@ class Client:
         )
         return self.controller.CreateVolume(request, timeout=timeout).volume
 
-    def delete(self, volume_id: str, timeout: float | None = 60) -> None:
+    def delete(self, volume_id: str, timeout: float | None = 60 * SLOWNESS) -> None:
         self.controller.DeleteVolume(pb.DeleteVolumeRequest(volume_id=volume_id), timeout=timeout)
 
     def stage(self, volume: pb.Volume, staging: Path) -> None:
@@ -212,7 +213,7 @@ class Client:
                 volume_capability=capability(),
                 volume_context=volume.volume_context,
             ),
-            timeout=60,
+            timeout=60 * SLOWNESS,
         )
 
     def publish(self, volume: pb.Volume, staging: Path, target: Path, *, readonly: bool = False) -> None:
@@ -225,16 +226,17 @@ class Client:
                 volume_context=volume.volume_context,
                 readonly=readonly,
             ),
-            timeout=60,
+            timeout=60 * SLOWNESS,
         )
 
     def unpublish(self, volume: pb.Volume, target: Path) -> None:
         self.node.NodeUnpublishVolume(
-            pb.NodeUnpublishVolumeRequest(volume_id=volume.volume_id, target_path=str(target)), timeout=60
+            pb.NodeUnpublishVolumeRequest(volume_id=volume.volume_id, target_path=str(target)), timeout=60 * SLOWNESS
         )
 
     def unstage(self, volume: pb.Volume, staging: Path) -> None:
         self.node.NodeUnstageVolume(
-            pb.NodeUnstageVolumeRequest(volume_id=volume.volume_id, staging_target_path=str(staging)), timeout=60
+            pb.NodeUnstageVolumeRequest(volume_id=volume.volume_id, staging_target_path=str(staging)),
+            timeout=60 * SLOWNESS,
         )
         os.rmdir(staging)

@@ -38,7 +38,7 @@ OTHER_SIZE = 75
 NOT_MOUNTED = 76
 
 _NETWORKED = re.compile(r"nfs\d?|cifs|smb3|9p|ceph|fuse(\..*)?|afs|overlay|ramfs")
-_DROPPED = re.compile(r"\n\[\d+ more bytes dropped\]\n\Z")
+DROPPED = re.compile(r"\n\[\d+ more bytes dropped\]\n\Z")
 
 Texts = Mapping[BrickId, Sequence[str]]
 
@@ -197,7 +197,7 @@ class FileBackend:
             )
             again: list[tuple[Device, str]] = []
             for (device, prefix), result in zip(todo, results[-len(todo) :], strict=True):
-                if _DROPPED.search(result.stdout):
+                if DROPPED.search(result.stdout):
                     # More than a runner keeps of one command's output: ask in sixteen parts.
                     again += [(device, prefix + digit) for digit in "0123456789abcdef"]
                 else:

@@ -40,6 +40,7 @@ def identify(volume: Volume, brick: Brick, instance: str, term: int = 0) -> Bric
         brick=brick,
         term=term,
         source=volume.source,
+        regroup_from=volume.regroup_from,
     )
 
 

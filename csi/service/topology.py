@@ -215,16 +215,22 @@ class Topology:
         return Progress(f"Found {name}")
 
     async def _adopt(self, cluster: ClusterId) -> AsyncIterator[Progress]:
-        """Volumes that the hosts hold and the records lost."""
+        """Volumes and snapshots that the hosts hold and the records lost."""
         if not self._inventory.hosts_of.get(cluster):
             return
         try:
             survey = await self._adoption.survey(cluster)
+            copies = await self._adoption.survey_snapshots(cluster)
         except DriverError as error:
-            yield Progress(f"Looking for volumes on cluster {cluster}: {error}", failed=True)
+            yield Progress(f"Looking for volumes and snapshots on cluster {cluster}: {error}", failed=True)
             return
         for volume in survey.volumes:
             await self._put(volume)
             yield Progress(f"Found volume {volume.name} ({volume.id}) on its hosts: adopted")
         for stray in survey.strays:
             yield Progress(f"Stray brick: {stray}")
+        for snapshot in copies.snapshots:
+            await self._put(snapshot)
+            yield Progress(f"Found snapshot {snapshot.name} ({snapshot.id}) on its hosts: adopted")
+        for stray in copies.strays:
+            yield Progress(f"Stray copies: {stray}")

@@ -109,6 +109,7 @@ _PHASES = {
     OperationKind.EXPAND: "Expanding",
     OperationKind.MODIFY: "Modifying",
     OperationKind.EXTEND: "Extending",
+    OperationKind.REGROUP: "Regrouping",
     OperationKind.HEAL: "Healing",
     OperationKind.REBALANCE: "Rebalancing",
 }

@@ -18,6 +18,7 @@ from csi.hosts.ssh import SshRunner, SshSettings
 from csi.ports import Runner
 from tests.contract.private_host import PrivateHost
 from tests.lab import Lab
+from tests.lab.system import SLOWNESS
 
 POINT = naming.BRICK_ROOT
 
@@ -144,7 +145,11 @@ class RealHost:
 
     def sh(self, script: str, *words: str, check: bool = True) -> str:
         done = subprocess.run(
-            [*self._prefix, "sh", "-c", script, "sh", *words], capture_output=True, check=False, text=True, timeout=30
+            [*self._prefix, "sh", "-c", script, "sh", *words],
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=30 * SLOWNESS,
         )
         assert done.returncode == 0 or not check, done.stderr
         return done.stdout if check else str(done.returncode)
@@ -182,7 +187,7 @@ class RealHost:
         assert process.stdout.readline() == "held\n"
 
         def release() -> None:
-            process.communicate(timeout=10)  # its input ends, and so does it
+            process.communicate(timeout=10 * SLOWNESS)  # its input ends, and so does it
 
         return release
 

@@ -326,7 +326,7 @@ class Lab:
 
     # -------------------------------------------------------------------------------------- what a test leaves
 
-    def leftovers(self, patience: float = 2.0) -> list[str]:
+    def leftovers(self, patience: float = 2.0 * SLOWNESS) -> list[str]:
         """Everything that a test made and did not remove, one line each; empty when clean.
 
         What is on its way out (a process that was told to end, a loop device that the kernel lets go a moment

@@ -19,6 +19,7 @@ import pytest
 from csi.api import csi_pb2 as pb
 from tests.driver import GIB, Client, Driver, capability, patiently
 from tests.lab import Lab
+from tests.lab.fixtures import session_instance
 from tests.lab.system import wait_for
 
 pytestmark = pytest.mark.lab
@@ -131,7 +132,30 @@ def unhealed(lab: Lab, volume: pb.Volume) -> str:
 @pytest.mark.parametrize("sets", [1, 2])
 def test_what_was_there_is_there_again(client: Client, driver: Driver, tmp_path: Path, kind: str, sets: int) -> None:
     size = GIB if sets == 1 else (2 * GIB if kind != "disperse" else 4 * GIB)
-    volume = client.create(f"pvc-{kind}", size, TYPES[kind])
+    _is_there_again(client, driver.lab, tmp_path, TYPES[kind], size)
+
+
+@pytest.mark.parametrize("sets", [1, 2])
+def test_what_was_there_is_there_again_in_four_parts_and_two_more(tmp_path: Path, sets: int) -> None:
+    """Six bricks to a set, a host for each."""
+    lab = Lab(f"{session_instance()[:7]}w", hosts=6, devices=1)
+    try:
+        lab.up(pool=True)
+        settings = {"gids": {"rest_seconds": 0}, "placement": {"max_brick": GIB}}
+        driver = Driver(lab, tmp_path / "driver", settings=settings)
+        driver.start()
+        try:
+            with driver.client() as client:
+                _is_there_again(client, lab, tmp_path, {"volumeType": "disperse:4:2"}, sets * 4 * GIB)
+        finally:
+            driver.remove()
+        assert not lab.leftovers()
+    finally:
+        lab.down()
+
+
+def _is_there_again(client: Client, lab: Lab, tmp_path: Path, parameters: dict[str, str], size: int) -> None:
+    volume = client.create("pvc-source", size, parameters)
     with mounted(client, volume, tmp_path) as root:
         fill(root)
         before = contents(root)
@@ -142,17 +166,17 @@ def test_what_was_there_is_there_again(client: Client, driver: Driver, tmp_path:
         (root / "new-3").rename(root / "later")
         (root / "large").write_bytes(b"gone")
         after = contents(root)
-        clone = copy(client, "clone-1", volume, TYPES[kind])
+        clone = copy(client, "clone-1", volume, parameters)
         (root / "new-4").unlink()
     client.delete(volume.volume_id)
-    restored = copy(client, "restored-1", snapshot, TYPES[kind])
+    restored = copy(client, "restored-1", snapshot, parameters)
     drop(client, snapshot)
     for made, expected in ((restored, before), (clone, after)):
         with mounted(client, made, tmp_path) as root:
             assert contents(root) == expected
-            if kind != "none":
+            if parameters["volumeType"] != "none":
                 # A write that was under way in the copied moment is finished by the daemons.
-                wait_for("nothing to heal", lambda made=made: unhealed(driver.lab, made) == "", 60)
+                wait_for("nothing to heal", lambda made=made: unhealed(lab, made) == "", 60)
             # It is a volume as any other: what is renamed and removed in it is so.
             for number in range(5, 40):
                 (root / f"new-{number}").rename(root / f"again-{number}")
@@ -353,6 +377,29 @@ def test_not_while_files_wait_to_be_healed(client: Client, driver: Driver, tmp_p
             break
     assert "wait to be healed" in refused.value.details()
     client.delete(volume.volume_id)
+
+
+def test_not_while_files_are_moved(client: Client, driver: Driver, tmp_path: Path) -> None:
+    volume = client.create("pvc-moved", GIB, {"volumeType": "none", "expansion": "addSets"})
+    capacity = client.controller.GetCapacity(pb.GetCapacityRequest(parameters={"volumeType": "none"}))
+    with mounted(client, volume, tmp_path) as root:
+        for number in range(1500):
+            (root / f"file{number}").write_bytes(b"x" * 3000)
+    wanted = pb.CapacityRange(required_bytes=capacity.maximum_volume_size.value // 2)
+    grow = pb.ControllerExpandVolumeRequest(volume_id=volume.volume_id, capacity_range=wanted)
+    volume.capacity_bytes = patiently(lambda: client.controller.ControllerExpandVolume(grow, timeout=60)).capacity_bytes
+    rebalance = ["gluster", "--mode=script", "volume", "rebalance", volume.volume_context["glusterVolume"]]
+    refusals = []
+    for ask in (lambda: take(client, "s", volume), lambda: copy(client, "c", volume, {"volumeType": "none"})):
+        with pytest.raises(grpc.RpcError) as refused:
+            ask()
+        refusals.append((refused.value.code(), refused.value.details()))
+    assert "in progress" in driver.lab.run(driver.lab.hosts[0], [*rebalance, "status"], check=False).stdout
+    print(f"\n{refusals}")
+    for code, details in refusals:
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert "Rebalance" in (details or "")
+    patiently(lambda: client.delete(volume.volume_id))
 
 
 def test_a_driver_that_dies_while_writers_are_held_up_leaves_nobody_waiting(driver: Driver, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from csi.bricks.lvm import LvmBackend
 from csi.hosts.ssh import SshRunner, SshSettings
 from tests.driver import Client, Driver
 from tests.lab import Lab, vm
+from tests.lab.system import SLOWNESS
 from tests.lvm.bricks import INSTANCE, clear
 
 
@@ -45,7 +46,7 @@ def client(driver: Driver) -> Iterator[Client]:
 async def backend(clean_lab: Lab) -> AsyncIterator[LvmBackend]:
     """By itself, over the first host, whose disks are blank before and after."""
     port, key, known = clean_lab.hosts[0].ssh_port, str(clean_lab.key_file), str(clean_lab.known_hosts)
-    runner = SshRunner(SshSettings(port=port, key_file=key, known_hosts=known))
+    runner = SshRunner(SshSettings(port=port, key_file=key, known_hosts=known, connect_timeout=5.0 * SLOWNESS))
     clear(clean_lab)
     yield LvmBackend(runner, INSTANCE)
     await runner.close()

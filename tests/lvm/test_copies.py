@@ -11,10 +11,11 @@ import pytest
 
 from csi.api import csi_pb2 as pb
 from tests.driver import GIB, Client, Driver, capability, patiently
+from tests.lab.system import SLOWNESS
 
 pytestmark = pytest.mark.lab
 
-SECONDS = 120
+SECONDS = 60 * SLOWNESS
 
 
 def _left(driver: Driver) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 
 from csi.api import csi_pb2 as pb
 from tests.driver import GIB, Client, Driver, patiently
+from tests.lab.system import SLOWNESS
 
 pytestmark = pytest.mark.lab
 
@@ -48,7 +49,7 @@ def test_a_volume_from_birth_to_death(client: Client, driver: Driver, tmp_path: 
         pb.ControllerExpandVolumeRequest(
             volume_id=volume.volume_id, capacity_range=pb.CapacityRange(required_bytes=2 * GIB)
         ),
-        timeout=240,
+        timeout=60 * SLOWNESS,
     )
     print(f"expanded in {time.monotonic() - began:.1f} s")
     assert capacity(target) >= 2 * GIB
@@ -67,11 +68,11 @@ def test_bricks_come_back_after_a_reboot(client: Client, driver: Driver) -> None
 
     def whole() -> None:
         got = client.controller.ControllerGetVolume(
-            pb.ControllerGetVolumeRequest(volume_id=volume.volume_id), timeout=20
+            pb.ControllerGetVolumeRequest(volume_id=volume.volume_id), timeout=20 * SLOWNESS
         )
         assert not got.status.volume_condition.abnormal, got.status.volume_condition.message
 
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 40 * SLOWNESS
     while True:
         try:
             whole()
