@@ -67,9 +67,8 @@ def test_a_pool_that_fills_up_is_told_of_refuses_and_is_extended(watching: Drive
         # Two of them, since a host has two disks.
         volume, _ = client.create("pvc-full", SIZE), client.create("pvc-full-too", SIZE)
         fill = f"for brick in {BRICKS}; do dd if=/dev/zero of=$brick/fill bs=1M count=260; done; sync"
-        for host in lab.hosts:
-            lab.run(host, ["sh", "-c", fill])
-        until(lambda: watching.log.read_text().count("it can hold all that is in it") >= 2 * len(lab.hosts))
+        lab.run(first, ["sh", "-c", fill])
+        until(lambda: watching.log.read_text().count("it can hold all that is in it") >= 2)
         assert pool(lab, first)[3] > 50
         # That is no reason to refuse anything; snapshots that somebody made by hand are.
         client.delete(patiently(lambda: client.create("pvc-other", SIZE)).volume_id)
