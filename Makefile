@@ -24,7 +24,7 @@ SOURCES := pyproject.toml hatch_build.py $(wildcard proto/csi/api/*.proto)
 ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
-.PHONY: help fmt lint types imports unit contract crash lab lab-lvm sanity bench demo test check install tools api faults chart crds manifests
+.PHONY: help fmt lint types imports unit contract crash lab lab-pool lab-data lab-lvm sanity bench demo test check install tools api faults chart crds manifests
 .PHONY: kubernetes kubernetes-suite cluster cluster-down
 
 help: ## This list
@@ -35,7 +35,7 @@ demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from bi
 
 # ALSO: suites that need Kubernetes, where it is to be had.
 test: tools ## All tests, on a real pool, three suites at a time; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 lab contract $(ALSO) crash sanity unit
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 lab-data lab-pool contract $(ALSO) crash sanity unit
 	@$(MAKE) --no-print-directory lab-lvm
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root
@@ -72,8 +72,16 @@ crds: $(DEV) ## Write deploy/crds and docs/crds.md anew from the record types
 crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover, compare (root)
 	$(AS_ROOT) $(PY) -m tests.crash
 
-lab: $(APT) $(APT_LVM) $(DEV) ## Tests on a real pool of GlusterFS hosts in namespaces (root)
-	$(AS_ROOT) $(BIN)/pytest tests/lab
+lab: lab-pool lab-data ## Tests on a real pool of GlusterFS hosts in namespaces (root)
+
+# In halves, since `make test` can do other things beside each.
+LAB_DATA := $(addprefix tests/lab/test_,expansion.py modification.py snapshots.py vm.py)
+
+lab-pool: $(APT) $(APT_LVM) $(DEV) ## ... the pool, its hosts and the main job
+	$(AS_ROOT) $(BIN)/pytest tests/lab $(addprefix --ignore=,$(LAB_DATA))
+
+lab-data: $(APT) $(APT_LVM) $(DEV) ## ... expansion, snapshots, clones, other kinds of volumes
+	$(AS_ROOT) $(BIN)/pytest $(LAB_DATA)
 
 lab-lvm: $(APT_LVM) $(DEV) ## The main job and Heketi's bricks on real LVM, in a virtual machine (root)
 	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 900 -- pytest --timeout 600 -m lab tests/lvm/test_main_job.py tests/lvm/test_heketi.py

@@ -24,6 +24,7 @@ from csi.config import Settings
 from csi.core import topologyfile
 from csi.core.model import Backend, OperationKind
 from csi.core.placement import Limits
+from csi.core.pools import Autoextend, PoolLimit, Refusing
 from csi.driver import server
 from csi.driver.admin import AdminService
 from csi.driver.controller import ControllerService
@@ -32,6 +33,7 @@ from csi.driver.health import HealthPort
 from csi.driver.identity import IdentityService
 from csi.driver.node import NodeService
 from csi.gluster.adapter import GlusterCli, GlusterSettings
+from csi.gluster.regrouping import FilesOnHosts
 from csi.groups.keeper import GroupKeeper
 from csi.hosts.contacts import Contacts, HeardRunner
 from csi.hosts.kube import KubeRunner, KubeSettings
@@ -48,6 +50,7 @@ from csi.service.adoption import Adoption
 from csi.service.changing import Changing
 from csi.service.copying import Copying
 from csi.service.expansion import Expansion
+from csi.service.extending import Extending
 from csi.service.fullness import Fullness
 from csi.service.journal import Journal
 from csi.service.modification import Modification
@@ -55,6 +58,7 @@ from csi.service.operations import Operations
 from csi.service.placing import Placing
 from csi.service.presence import Presence
 from csi.service.recovery import Pace, Recovery
+from csi.service.regrouping import Regrouping
 from csi.service.restoring import Restoring, Turns
 from csi.service.snapshots import Snapshots
 from csi.service.steps import Steps
@@ -112,6 +116,7 @@ class Core:
     succession: Succession
     expansion: Expansion
     modification: Modification
+    fullness: Fullness
 
 
 def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
@@ -180,20 +185,35 @@ def wire(outside: Outside, settings: Settings) -> Core:
     succession = Succession(
         steps, presence, outside.clock, settings.recovery.settle, term=outside.term, tell=outside.tell
     )
-    placing = Placing(journal, presence, limits)
+    gauge, bricks = LvmBackend(outside.runner, settings.instance), settings.bricks
+    pool_limit = PoolLimit(bricks.pool_limit, Refusing(bricks.pool_refusing))
+    fullness = Fullness(gauge, outside.clock, outside.store, bricks.pool_interval, pool_limit)
+    placing = Placing(journal, presence, limits, fullness)
     copying = Copying(steps, outside.clock, settings.snapshots.bound)
     turns = Turns(operations, outside.clock)
     restoring = Restoring(copying, turns)
     restoring.join(steps.further, steps.back)
     limit = settings.snapshots.per_volume
     snapshots = Snapshots(journal, copying, operations, placing=placing, turns=turns, limit=limit)
-    volumes = Volumes(journal, steps, adoption, operations, placing=placing, succession=succession, restoring=restoring)
-    pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
     changing = Changing(journal, steps, operations)
+    regrouping = Regrouping(changing, FilesOnHosts(outside.runner), outside.clock)
+    regrouping.join(steps.further)
+    volumes = Volumes(
+        *(journal, steps, adoption, operations),
+        placing=placing,
+        succession=succession,
+        restoring=restoring,
+        regrouping=regrouping,
+    )
+    pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
     expansion, modification = Expansion(changing, placing), Modification(changing, placing)
+    rule = Autoextend(pool_limit, bricks.pool_autoextend_threshold, bricks.pool_autoextend_percent)
+    fullness.then(Extending(changing, placing, rule).look)
     others = {
         OperationKind.EXPAND: changing.resume,
         OperationKind.MODIFY: changing.resume,
+        OperationKind.EXTEND: changing.resume,
+        OperationKind.REGROUP: changing.resume,
         OperationKind.HEAL: changing.watch,
         OperationKind.REBALANCE: changing.watch,
     }
@@ -202,7 +222,8 @@ def wire(outside: Outside, settings: Settings) -> Core:
     )
     topology = Topology(outside.store, outside.gluster, outside.backends, adoption, settings.instance)
     return Core(
-        *(outside, operations, volumes, snapshots, recovery, topology, adoption, succession, expansion, modification)
+        *(outside, operations, volumes, snapshots, recovery, topology, adoption, succession, expansion, modification),
+        fullness=fullness,
     )
 
 
@@ -286,8 +307,7 @@ async def _take_charge(
     if isinstance(core.outside.store, KubeStore):
         api = api_of(settings, stack)
         keep_resources(core, core.outside.store, api, _events(api, settings), stack)
-    store, gauge = core.outside.store, LvmBackend(core.outside.runner, settings.instance)
-    pools = Fullness(gauge, core.outside.clock, store, settings.bricks.pool_interval, settings.bricks.pool_limit)
+    store, pools = core.outside.store, core.fullness
     stack.push_async_callback(_ended, asyncio.create_task(pools.run(), name="thin pools"))
     stack.callback(metrics.watch(store, core.operations, lambda: core.succession.late, pools.figures))
     return True
@@ -337,6 +357,7 @@ def keep_resources(core: Core, store: KubeStore, api: Api, events: Events, stack
     status = StatusWriter(api, store, events, contacts=outside.contacts, clock=outside.clock, permit=outside.permit)
     keeper = ManifestKeeper(api, store, core.topology, status, events, clock=outside.clock, permit=outside.permit)
     store.listen(status.heed)
+    core.fullness.listen(status.heed_pools)
     store.listen(keeper.heed)
     outside.contacts.listen(status.heed_contact)
     for name, work in (("status", status.run()), ("manifests", keeper.run())):

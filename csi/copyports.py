@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from csi.core.copyidentity import PlacedCopy
-from csi.core.model import Host, PlacedBrick
+from csi.core.copyidentity import CopyIdentity, PlacedCopy
+from csi.core.model import Device, Gid, Host, PlacedBrick, Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,38 @@ class Flushed:
 
     taken: tuple[int, ...]
     quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCopy:
+    """``taken``: bytes, as ``BrickCopies.seal`` tells; ``moment``: in seconds since the epoch, 0 if unknown."""
+
+    identity: CopyIdentity
+    taken: int
+    moment: float
+
+
+@dataclass(frozen=True, slots=True)
+class Regrouped:
+    """``files``: how many have got their new group so far, directories and links among them."""
+
+    files: int
+    done: bool
+
+
+class VolumeFiles(Protocol):
+    """The files of volumes, as clients see them."""
+
+    async def regroup(self, host: Host, volume: Volume, old: Gid) -> Regrouped:
+        """All files of the group ``old`` get the volume's; nothing else of them changes. It is done by ``host``.
+
+        Begins, or looks how far it is; returns in some seconds. It goes on meanwhile, and ends by itself if nobody asks
+        for a minute or two. May be begun again after any interruption. Raises: CommandFailed if it can't be done, and
+        nothing goes on then; and the Runner's errors.
+        """
+
+    async def leave(self, host: Host, volume: Volume) -> None:
+        """Nothing goes on there any more."""
 
 
 @runtime_checkable
@@ -95,3 +127,6 @@ class BrickCopies(Protocol):
 
     async def destroy_copies(self, host: Host, copies: Sequence[PlacedCopy]) -> None:
         """Remove what is there; what is gone already is fine. Raises: Incoherent, before anything was changed."""
+
+    async def find_copies(self, host: Host, devices: Sequence[Device]) -> tuple[FoundCopy, ...]:
+        """All copies on these devices, as they say themselves. Half of one, without what it copies, is none."""

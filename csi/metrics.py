@@ -144,10 +144,11 @@ def _devices(inventory: Inventory) -> Iterator[GaugeMetricFamily]:
 def _thin_pools(pools: Sequence[Measured]) -> GaugeMetricFamily:
     used = GaugeMetricFamily(
         "gluster_csi_thin_pool_used_ratio",
-        "How much of a brick's thin pool is taken, 0 to 1.",
-        labels=["host", "device", "brick", "part"],
+        "How much of a thin pool is taken, 0 to 1; brick and volume are the first of those in it.",
+        labels=["host", "device", "pool", "brick", "volume", "part"],
     )
     for one in pools:
         for part, percent in (("data", one.pool.data), ("metadata", one.pool.metadata)):
-            used.add_metric([one.host, one.device, one.pool.brick, part], percent / 100)
+            names = [one.host, one.device, one.pool.name, one.pool.bricks[0], one.pool.volumes[0], part]
+            used.add_metric(names, percent / 100)
     return used

@@ -7,12 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from csi.core.command import Result, Script
 from csi.core.errors import NotFound
 from csi.core.inventory import Inventory
-from csi.core.model import Backend, Brick, BrickIdentity, ClusterId, Device, Host, HostId, PlacedBrick, Record, Volume
+from csi.core.model import (
+    Backend,
+    Brick,
+    BrickIdentity,
+    ClusterId,
+    Device,
+    Host,
+    HostId,
+    PlacedBrick,
+    PoolSize,
+    Record,
+    Volume,
+)
 
 
 class Clock(Protocol):
@@ -162,10 +174,11 @@ class BrickBackend(Protocol):
         A call of its own, since gluster can do without it: it takes place while ``volume create`` waits for peers.
         """
 
-    async def grow(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+    async def grow(self, host: Host, bricks: Sequence[PlacedBrick], were: Sequence[PlacedBrick] = ()) -> None:
         """Each brick's storage and its file system have ``brick.size`` bytes or more, while it is in use.
 
-        One that is that large already is fine. Afterwards the bricks carry the identities that are given here.
+        One that is that large already is fine. Afterwards the bricks carry the identities that are given here; after a
+        power cut one may carry its old one. ``were``: the bricks as they are said to be, which spares a look at them.
         Raises: Incoherent if a brick carries another's identity, Unavailable if one is not mounted.
         """
 
@@ -185,6 +198,29 @@ class BrickBackend(Protocol):
 
     async def find(self, host: Host, devices: Sequence[Device]) -> tuple[BrickIdentity, ...]:
         """The identities of all bricks on these devices, mounted or not."""
+
+
+@runtime_checkable
+class GivesBack(Protocol):
+    """A backend whose devices are blank again when they are no longer needed."""
+
+    async def give_back(self, host: Host, device: Device) -> None:
+        """Take our mark and our structures off an empty device; one that is given back already, or lost, is fine.
+
+        Raises: Unavailable while something is on it, or if it carries another's mark.
+        """
+
+
+@runtime_checkable
+class PoolExtender(Protocol):
+    """A backend whose bricks lie in thin pools."""
+
+    async def extend_pools(self, host: Host, bricks: Sequence[PlacedBrick], wanted: Sequence[PoolSize]) -> None:
+        """The pool of each brick has what is wanted for it, or more; one that has is fine.
+
+        Afterwards the bricks carry the identities that are given here.
+        Raises: Incoherent if a brick carries another's identity, Unavailable without room or if one is not mounted.
+        """
 
 
 # --- gluster ----------------------------------------------------------------------------------

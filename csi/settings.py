@@ -198,6 +198,15 @@ class Bricks(Section):
     )
     pool_interval: Seconds = Field(default=60.0, description="Seconds between two looks at how full thin pools are.")
     pool_limit: float = Field(default=80.0, ge=1, le=100, description="Percent from which a thin pool is warned of.")
+    pool_refusing: Literal["over-committed", "all"] = Field(
+        default="over-committed",
+        description="Of which thin pools the data counts, for refusing new bricks and for extending: of those that "
+        "can't hold all that is promised in them, or of all. Metadata counts always.",
+    )
+    pool_autoextend_threshold: float = Field(
+        default=100.0, ge=50, le=100, description="Percent from which a thin pool is extended; 100: never."
+    )
+    pool_autoextend_percent: float = Field(default=20.0, gt=0, le=1000, description="By how much, in percent of it.")
 
 
 class Snapshots(Section):

@@ -13,6 +13,7 @@ import yaml
 
 from csi import app, config
 from csi.bricks.file import FileBackend
+from csi.bricks.lvm import LvmBackend
 from csi.clock import SystemClock
 from csi.core import params
 from csi.core.inventory import Inventory
@@ -75,7 +76,10 @@ class Life:
             store=self.store,
             runner=runner,
             gluster=GlusterCli(runner, SystemClock(), heard=contacts),
-            backends={Backend.FILE: FileBackend(runner, self.settings.instance)},
+            backends={
+                Backend.FILE: FileBackend(runner, self.settings.instance),
+                Backend.LVM: LvmBackend(runner, self.settings.instance),
+            },
             clock=HurriedClock(speed),
             contacts=contacts,
         )
@@ -196,12 +200,13 @@ def host(number: int, name: str = "", **more: Any) -> Document:
 
 
 def device(number: int, name: str = "", **more: Any) -> Document:
-    return manifest("GlusterDevice", name or f"disk-{number}", host=f"storage-{number}", path="/srv/d0", **more)
+    spec = {"host": f"storage-{number}", "path": "/srv/d0", **more}
+    return manifest("GlusterDevice", name or f"disk-{number}", **spec)
 
 
-def pool(numbers: Iterable[int]) -> list[Document]:
+def pool(numbers: Iterable[int], path: str = "/srv/d0") -> list[Document]:
     numbers = list(numbers)
-    return [cluster(), *(host(number) for number in numbers), *(device(number) for number in numbers)]
+    return [cluster(), *(host(number) for number in numbers), *(device(number, path=path) for number in numbers)]
 
 
 def condition(found: Document | None, kind: str) -> Document:

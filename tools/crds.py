@@ -39,7 +39,15 @@ _CONDITIONS = {
     ),
     "GlusterDevice": (
         ("Accepted", "it is a record of the driver; if not, why, and what to do"),
-        ("Removable", "`False` after a deletion that waits: what it still holds"),
+        (
+            "Removable",
+            "`False` after a deletion that waits: what it still holds, or why its disk is not given back yet",
+        ),
+        (
+            "ThinPoolsHealthy",
+            "of a disk: every thin pool is below `bricks.pool_limit`; if not, which, of which volume, how full, and "
+            "whether the device takes nothing new for it (reason `Refusing`)",
+        ),
     ),
     "GlusterVolume": (
         ("Ready", "it is made, and not being deleted"),
@@ -94,7 +102,7 @@ def _of_kind(kind: Kind) -> Iterator[str]:
 
 def _optional(kind: Kind, spec: Document) -> set[str]:
     """What people may say, and need not."""
-    may = {"state", "tags", *kind.said}
+    may = {"state", "tags", *kind.said, *kind.confirmed}
     if kind.record.__name__ == "Device":
         may |= {"backend", "total"}
     return may & set(spec["properties"])

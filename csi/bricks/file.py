@@ -38,7 +38,7 @@ OTHER_SIZE = 75
 NOT_MOUNTED = 76
 
 _NETWORKED = re.compile(r"nfs\d?|cifs|smb3|9p|ceph|fuse(\..*)?|afs|overlay|ramfs")
-_DROPPED = re.compile(r"\n\[\d+ more bytes dropped\]\n\Z")
+DROPPED = re.compile(r"\n\[\d+ more bytes dropped\]\n\Z")
 
 Texts = Mapping[BrickId, Sequence[str]]
 
@@ -137,12 +137,12 @@ class FileBackend:
         )
         await self._run(host, commands)
 
-    async def grow(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+    async def grow(self, host: Host, bricks: Sequence[PlacedBrick], were: Sequence[PlacedBrick] = ()) -> None:
         def script(texts: Texts) -> list[Command]:
             return [*self._claimed(p.device for p in bricks), *(_grow(p, texts[p.brick.id]) for p in bricks)]
 
         if bricks:
-            await self._judge(host, bricks, script)
+            await self._judge(host, bricks, script, were)
 
     async def destroy(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         def script(texts: Texts) -> list[Command]:
@@ -197,7 +197,7 @@ class FileBackend:
             )
             again: list[tuple[Device, str]] = []
             for (device, prefix), result in zip(todo, results[-len(todo) :], strict=True):
-                if _DROPPED.search(result.stdout):
+                if DROPPED.search(result.stdout):
                     # More than a runner keeps of one command's output: ask in sixteen parts.
                     again += [(device, prefix + digit) for digit in "0123456789abcdef"]
                 else:
@@ -228,13 +228,19 @@ class FileBackend:
             raise
 
     async def _judge(
-        self, host: Host, bricks: Sequence[PlacedBrick], script: Callable[[Texts], list[Command]]
+        self,
+        host: Host,
+        bricks: Sequence[PlacedBrick],
+        script: Callable[[Texts], list[Command]],
+        were: Sequence[PlacedBrick] = (),
     ) -> tuple[Result, ...]:
         """Run a script that compares identities; judge each one that it did not know.
 
         Raises: Incoherent for one that is not ours.
         """
         texts = {placed.brick.id: [identity.write(placed.identity)] for placed in bricks}
+        for placed in were:
+            texts[placed.brick.id].append(identity.write(placed.identity))
         while True:
             try:
                 return await self._run(host, script(texts))
@@ -242,11 +248,11 @@ class FileBackend:
                 if failed.status != EVIDENCE or not failed.argv[0].startswith("csi_"):
                     raise
                 path, _, said = failed.stderr.partition("\n")
-                placed = next((p for p in bricks if p.brick.id in path), None)
+                shown = next((p for p in bricks if p.brick.id in path), None)
                 said = said.rstrip("\n")
-                if placed is None or not _agrees(placed, said) or said in texts[placed.brick.id]:
-                    raise evidence.incoherent(host, placed, path, said) from failed
-                texts[placed.brick.id].append(said)
+                if shown is None or not _agrees(shown, said) or said in texts[shown.brick.id]:
+                    raise evidence.incoherent(host, shown, path, said) from failed
+                texts[shown.brick.id].append(said)
 
 
 def _make(placed: PlacedBrick, texts: Sequence[str]) -> list[Command]:

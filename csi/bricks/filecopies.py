@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from csi.bricks import filepaths, identity
-from csi.bricks.file import EVIDENCE, FileBackend, Texts
-from csi.copyports import Filling, Flushed, Hold, Pair
+from csi.bricks.file import DROPPED, EVIDENCE, FileBackend, Texts
+from csi.copyports import Filling, Flushed, FoundCopy, Hold, Pair
 from csi.core import naming
 from csi.core.command import Command, Result
 from csi.core.copyidentity import CopyIdentity, PlacedCopy
 from csi.core.errors import CannotCopy, CommandFailed, Incoherent
-from csi.core.model import BrickId, BrickIdentity, Host, PlacedBrick
+from csi.core.model import BrickId, BrickIdentity, Device, Host, PlacedBrick
 
 LATE = 78
 CANNOT_SHARE = 79
@@ -111,6 +111,22 @@ class FileCopies(FileBackend):
 
         await self._judge_both(host, (), copies, script)
 
+    async def find_copies(self, host: Host, devices: Sequence[Device]) -> tuple[FoundCopy, ...]:
+        found: list[FoundCopy] = []
+        todo = [(device, "") for device in devices]
+        while todo:
+            looks = [look for device, prefix in todo for look in _looks(device, prefix)]
+            results = await self._run(host, (*self._claimed(device for device, _ in todo), *looks))
+            told = results[-len(looks) :]
+            again: list[tuple[Device, str]] = []
+            for (device, prefix), files, tags in zip(todo, told[::2], told[1::2], strict=True):
+                if DROPPED.search(files.stdout) or DROPPED.search(tags.stdout):
+                    again += [(device, prefix + digit) for digit in "0123456789abcdef"]
+                else:
+                    found += _found(device, files.stdout, tags.stdout)
+            todo = again
+        return tuple(found)
+
     def _ours(self, copies: Sequence[PlacedCopy], texts: Texts) -> list[Command]:
         ours = (Command(("csi_copy_ours", stem(copy), *texts[copy.copy.id])) for copy in copies)
         return [*self._claimed(copy.device for copy in copies), *ours]
@@ -158,6 +174,28 @@ def stem(placed: PlacedCopy) -> str:
 
 def _file(target: PlacedCopy | PlacedBrick) -> str:
     return filepaths.image(target) if isinstance(target, PlacedBrick) else f"{stem(target)}.copy"
+
+
+def _looks(device: Device, prefix: str) -> tuple[Command, Command]:
+    """At the copies whose ids begin so, and at their tags."""
+    begin = ("find", device.path, "-maxdepth", "1", "-name")
+    names = prefix or "[0-9a-f]"
+    tags = ("-size", "+0", "-exec", "grep", "-h", "", "{}", "+")
+    return (
+        Command((*begin, f"{names}*.copy", "-printf", "%f %b %T@\\n")),
+        Command((*begin, f"{names}*.copy-of", *tags), ok=(0, 1)),
+    )
+
+
+def _found(device: Device, files: str, tags: str) -> list[FoundCopy]:
+    told = dict(line.split(" ", 1) for line in files.splitlines())
+    found = []
+    # Not ``splitlines``: a name may hold other characters that it takes for the end of a line.
+    for one in map(identity.read_copy, tags.split("\n")):
+        if one is not None and one.copy.device_id == device.id and (said := told.get(f"{one.copy.id}.copy")):
+            blocks, moment = said.split(" ")
+            found.append(FoundCopy(one, int(blocks) * 512, float(moment)))
+    return found
 
 
 def _taken(text: str) -> tuple[int, ...]:

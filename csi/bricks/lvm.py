@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
-from csi.bricks import evidence, identity, lvmerrors, lvmpaths, lvmreport, lvmtags
+from csi.bricks import evidence, identity, lvmerrors, lvmpaths, lvmpools, lvmreport, lvmtags
 from csi.bricks.gathering import Gathering
 from csi.bricks.identity import DeviceMark
 from csi.bricks.lvmreport import VolumeGroup
 from csi.core import naming, sizes
 from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, InvalidRequest
-from csi.core.model import Backend, BrickId, BrickIdentity, Device, Host, PlacedBrick
+from csi.core.model import Backend, BrickId, BrickIdentity, Device, Host, PlacedBrick, PoolSize
 from csi.core.pools import PoolFullness
 from csi.ports import BrickState, DeviceFacts, Runner
 
@@ -82,9 +82,8 @@ class LvmBackend:
             raise
 
     async def give_back(self, host: Host, device: Device) -> None:
-        """Give an empty device back: no volume group, no physical volume. Raises: InUse while a volume is there."""
-        commands = [Command(("csi_lvm_release", device.path, naming.volume_group(device.id)))]
-        await self._run(host, [*self._claimed([device]), *commands])
+        mark = lvmtags.of_device(DeviceMark(self._instance, device.id))
+        await self._run(host, [Command(("csi_lvm_release", device.path, naming.volume_group(device.id), mark))])
 
     async def take_over(self, host: Host, device: Device, bricks: Sequence[PlacedBrick]) -> None:
         """What Heketi made, and keeps mounted, is ours from now on: it gets our mark and the identities of the bricks.
@@ -126,12 +125,19 @@ class LvmBackend:
     async def _mount_at_boot(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         await self._run(host, [Command(("csi_fstab", self._fstab, *map(lvmpaths.fstab_line, bricks)))])
 
-    async def grow(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
+    async def grow(self, host: Host, bricks: Sequence[PlacedBrick], were: Sequence[PlacedBrick] = ()) -> None:
         def script(texts: Texts) -> list[Command]:
             return [*self._evidence(bricks, texts), *map(_grow, bricks)]
 
         if bricks:
-            await self._judge(host, bricks, script)
+            await self._judge(host, bricks, script, were)
+
+    async def extend_pools(self, host: Host, bricks: Sequence[PlacedBrick], wanted: Sequence[PoolSize]) -> None:
+        def script(texts: Texts) -> list[Command]:
+            extensions = map(_extend, bricks, wanted)
+            return [*self._evidence(bricks, texts), *extensions]
+
+        await self._judge(host, bricks, script)
 
     async def destroy(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
         if bricks:
@@ -191,16 +197,8 @@ class LvmBackend:
     async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
         (look,) = await self._run(host, self._claimed(devices))
         groups = lvmreport.read(look.stdout)
-        found = []
-        for device in devices:
-            group = groups[naming.volume_group(device.id)]
-            for volume in group.volumes.values():
-                pool, one = group.volumes.get(volume.pool), lvmtags.read_brick(group.tags_of(volume))
-                if pool is None or one is None or pool.data_percent is None or pool.metadata_percent is None:
-                    continue
-                if volume.name == naming.logical_volume(one.brick.id):
-                    found.append(PoolFullness(device.id, one.brick.id, pool.data_percent, pool.metadata_percent))
-        return tuple(found)
+        found = (lvmpools.pools(device.id, groups[naming.volume_group(device.id)]) for device in devices)
+        return tuple(pool for of_device in found for pool in of_device)
 
     # --- how scripts are run ---
 
@@ -232,13 +230,19 @@ class LvmBackend:
             raise
 
     async def _judge(
-        self, host: Host, bricks: Sequence[PlacedBrick], script: Callable[[Texts], list[Command]]
+        self,
+        host: Host,
+        bricks: Sequence[PlacedBrick],
+        script: Callable[[Texts], list[Command]],
+        were: Sequence[PlacedBrick] = (),
     ) -> tuple[Result, ...]:
         """Run a script that compares identities; judge each one that it did not know.
 
         Raises: Incoherent for one that is not ours.
         """
-        texts = {p.brick.id: [lvmtags.of_brick(p.identity), identity.write(p.identity)] for p in bricks}
+        texts = {p.brick.id: _said(p) for p in bricks}
+        for placed in were:
+            texts[placed.brick.id] += _said(placed)
         while True:
             try:
                 return await self._run(host, script(texts))
@@ -246,17 +250,22 @@ class LvmBackend:
                 if failed.status != lvmerrors.Status.EVIDENCE or not failed.argv[0].startswith("csi_"):
                     raise
                 path, _, said = failed.stderr.partition("\n")
-                placed = next((p for p in bricks if p.brick.id in path), None)
+                shown = next((p for p in bricks if p.brick.id in path), None)
                 said = said.rstrip("\n")
                 found = lvmtags.read_brick(said) or identity.read_brick(said)
                 if (
-                    placed is None
+                    shown is None
                     or found is None
-                    or found.owner() != placed.identity.owner()
-                    or said in texts[placed.brick.id]
+                    or found.owner() != shown.identity.owner()
+                    or said in texts[shown.brick.id]
                 ):
-                    raise evidence.incoherent(host, placed, path, said, found) from failed
-                texts[placed.brick.id].append(said)
+                    raise evidence.incoherent(host, shown, path, said, found) from failed
+                texts[shown.brick.id].append(said)
+
+
+def _said(placed: PlacedBrick) -> list[str]:
+    """Its identity as tags, and as text."""
+    return [lvmtags.of_brick(placed.identity), identity.write(placed.identity)]
 
 
 def _make(placed: PlacedBrick, texts: Sequence[str]) -> list[Command]:
@@ -280,6 +289,12 @@ def _grow(placed: PlacedBrick) -> Command:
     said = (lvmtags.of_brick(placed.identity), identity.write(placed.identity))
     sized = (*lvmpaths.kibibytes(placed), lvmpaths.mount_point(placed))
     return Command(("csi_lvm_grow", *lvmpaths.names(placed), *said, *sized))
+
+
+def _extend(placed: PlacedBrick, pool: PoolSize) -> Command:
+    said = (lvmtags.of_brick(placed.identity), identity.write(placed.identity))
+    sized = (str(pool.metadata >> 10), str(pool.data >> 10), lvmpaths.mount_point(placed))
+    return Command(("csi_lvm_extend_pool", *lvmpaths.names(placed)[:2], *said, *sized))
 
 
 def _state(

@@ -16,12 +16,12 @@ from csi.bricks import evidence, identity, lvmpaths, lvmreport, lvmtags
 from csi.bricks.lvm import LvmBackend, Texts
 from csi.bricks.lvmerrors import Status
 from csi.bricks.lvmreport import LogicalVolume, VolumeGroup
-from csi.copyports import Filling, Flushed, Hold, Pair
+from csi.copyports import Filling, Flushed, FoundCopy, Hold, Pair
 from csi.core import naming, sizes
 from csi.core.command import Command, Result
 from csi.core.copyidentity import CopyIdentity, PlacedCopy
 from csi.core.errors import CannotCopy, CommandFailed, Incoherent
-from csi.core.model import Backend, BrickId, BrickIdentity, Host, PlacedBrick
+from csi.core.model import Backend, BrickId, BrickIdentity, Device, Host, PlacedBrick
 
 Script = Callable[[Texts], list[Command]]
 
@@ -102,6 +102,21 @@ class LvmCopies(LvmBackend):
             return [*self._verified(copies, texts), Command(("csi_lvm_remove", *words))]
 
         await self._judge_both(host, (), copies, script)
+
+    async def find_copies(self, host: Host, devices: Sequence[Device]) -> tuple[FoundCopy, ...]:
+        if not devices:
+            return ()
+        (look,) = await self._run(host, self._claimed(devices))
+        groups = lvmreport.read(look.stdout)
+        found = []
+        for device in devices:
+            group = groups[naming.volume_group(device.id)]
+            for volume in group.volumes.values():
+                one = lvmtags.read_copy(volume.tags)
+                if one is not None and volume.name == naming.logical_copy(one.copy.id):
+                    taken = _footprint(lvmtags.share(volume.tags) or volume.size)
+                    found.append(FoundCopy(one, taken, lvmtags.moment(volume.tags)))
+        return tuple(found)
 
     def _verified(self, copies: Sequence[PlacedCopy], texts: Texts) -> list[Command]:
         return [*self._claimed(copy.device for copy in copies), *_ours(copies, texts)]

@@ -45,7 +45,7 @@ def explain(host: Host, failed: CommandFailed) -> None:
                 f"host {host.manage} has no volume group {last}: its disk is away, or it was "
                 f"removed there; bring the disk back (pvs, vgscan), or load the topology again"
             ) from failed
-        case "csi_lvm_look", Status.MARKED_OTHERWISE:
+        case "csi_lvm_look" | "csi_lvm_release", Status.MARKED_OTHERWISE:
             raise Unavailable(
                 f"a volume group of host {host.manage} carries {mark_told(last)}, not ours: two "
                 f"installations use it, or its tags were changed"
@@ -91,7 +91,7 @@ def explain_claim(host: Host, device: Device, failed: CommandFailed) -> None:
         case Status.HOLDS_SOMETHING:
             raise InUse(
                 f"{name} holds something: {said}; look at it with `wipefs {device.path}`, and confirm with destroydata "
-                f"if it is not needed"
+                f"(destroyData in a GlusterDevice) if it is not needed"
             ) from failed
         case Status.IN_USE:
             raise InUse(f"{name} is in use: {said}; unmount it, or stop what uses it, first") from failed
@@ -131,5 +131,8 @@ def refuse_contents(host: Host, path: str, signatures: Sequence[str], group: str
     if not destroy:
         found = ", ".join(signatures)
         raise InvalidRequest(
-            "device", path, f"it holds {found}: look with `wipefs {path}`, and confirm with destroydata to wipe it"
+            "device",
+            path,
+            f"it holds {found}: look with `wipefs {path}`, and confirm with destroydata (in a GlusterDevice "
+            "destroyData) to wipe it",
         )

@@ -20,6 +20,7 @@ from csi.core.model import BrickIdentity, DeviceId
 _PACKED = "csi.identity."
 _PACKED_COPY = "csi.copy-identity."
 _SHARE = re.compile(r"(?:^|,)csi\.share=([0-9]+)")
+_TAKEN = re.compile(r"(?:^|,)csi\.taken=([0-9]+)")
 _LONGEST = 900  # characters of a tag; LVM takes 1024
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
 
@@ -37,7 +38,7 @@ def of_brick(value: BrickIdentity) -> str:
 
 
 def of_copy(value: CopyIdentity) -> str:
-    """Without its share, which the host finds when it makes the copy."""
+    """Without its share and its moment, which the host finds when it makes the copy."""
     return _joined(
         f"csi.copy={value.copy.id}",
         f"csi.snapshot={value.snapshot_id}",
@@ -57,6 +58,12 @@ def share(tags: str) -> int:
     """What a copy may come to hold, in bytes; 0 if they don't say."""
     found = _SHARE.search(tags)
     return int(found[1]) << 10 if found is not None else 0
+
+
+def moment(tags: str) -> float:
+    """When a copy was made, in seconds since the epoch; 0 if they don't say."""
+    found = _TAKEN.search(tags)
+    return float(found[1]) if found is not None else 0.0
 
 
 def read_brick(tags: str) -> BrickIdentity | None:

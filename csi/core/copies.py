@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from csi.core import naming, sizes
+from csi.core import gids, naming, sizes
 from csi.core.errors import InvalidRequest, NoRoom, SizeOutOfRange
 from csi.core.inventory import Inventory
 from csi.core.model import (
@@ -20,6 +20,7 @@ from csi.core.model import (
     Copy,
     DeviceId,
     Gid,
+    RestoreGid,
     Snapshot,
     SnapshotId,
     Source,
@@ -81,9 +82,9 @@ def restored(
 ) -> Volume:
     """The volume, with its bricks beside those that they are copies of. ``size``: at least, at most; 0 for any.
 
-    It has the GID of its origin: its files have it.
+    It has the GID of its origin, since its files have it; or one of its own, if the class says so.
 
-    Raises: InvalidRequest for a class that cannot have it, SizeOutOfRange, NoRoom.
+    Raises: InvalidRequest for a class that cannot have it, SizeOutOfRange, NoRoom, GidsExhausted.
     """
     _check_class(inventory, spec, origin)
     bytes_ = _size(*size, origin)
@@ -110,6 +111,7 @@ def restored(
             )
         )
     check_room(inventory, bricks, f"a copy of {origin.what}")
+    new = spec.restore_gid is RestoreGid.NEW
     return Volume(
         id=volume,
         name=name,
@@ -118,8 +120,9 @@ def restored(
         size=bytes_,
         spec=spec,
         bricks=tuple(bricks),
-        gid=origin.gid,
+        gid=gids.next_gid(inventory, spec) if new else origin.gid,
         source=origin.source,
+        regroup_from=origin.gid if new else None,
     )
 
 

@@ -23,6 +23,7 @@ class CopyIdentity:
     copy: Copy
     group_id: str = ""
     group_name: str = ""
+    total: int = 0  # how many copies the snapshot has; 0: it does not say
     schema: int = 1
 
     def owner(self) -> tuple[str, SnapshotId, BrickId, int, int]:

@@ -86,7 +86,7 @@ class CannotCopy(DriverError):
 
 
 class NoRoom(DriverError):
-    """The devices that a copy has to be on have no room for it."""
+    """Where a copy has to be, or a brick grow, there is no room for it: on its device, or in its thin pool."""
 
 
 class TooMany(DriverError):

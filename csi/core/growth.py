@@ -50,7 +50,9 @@ def enlarged(inventory: Inventory, volume: Volume, size: int) -> Volume:
 def resized(inventory: Inventory, volume: Volume, brick: Brick, size: int) -> Brick:
     """The brick with a file system of ``size`` bytes."""
     backend = inventory.devices[brick.device_id].backend
-    return replace(brick, size=size, footprint=sizes.footprint(backend, size, volume.spec.snap_factor))
+    # On top of what it has: a thin pool that was extended takes more than its brick needs, and does so afterwards too.
+    before, after = (sizes.footprint(backend, one, volume.spec.snap_factor) for one in (brick.size, size))
+    return replace(brick, size=size, footprint=brick.footprint + after - before)
 
 
 def extra(before: Volume | None, after: Volume) -> dict[DeviceId, int]:

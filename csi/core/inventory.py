@@ -143,6 +143,8 @@ class Inventory:
     hosts_of: Map[ClusterId, tuple[HostId, ...]] = field(default_factory=Map)  # by manage name
     devices_of: Map[HostId, tuple[DeviceId, ...]] = field(default_factory=Map)  # by path
     spaces: Map[HostId, HostSpace] = field(default_factory=Map)
+    # observed, and of one look only (``shutting``): why nothing new goes to a device
+    shut: Map[DeviceId, str] = field(default_factory=Map)
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Inventory:
@@ -182,6 +184,17 @@ class Inventory:
             used=self._used(gone, puts),
         )
         return changed._with_topology((*gone, *puts))
+
+    def shutting(self, devices: Mapping[DeviceId, str]) -> Inventory:
+        """For placement, never to be stored: these devices take nothing new, for the reasons given."""
+        closed = [
+            replace(device, state=Availability.OFFLINE)
+            for device_id in sorted(devices)
+            if (device := self.devices.get(device_id)) is not None and device.state is Availability.ONLINE
+        ]
+        if not closed:
+            return self
+        return replace(self.with_changes(closed, ()), shut=Map({one.id: devices[one.id] for one in closed}))
 
     def _tables(self, puts: Sequence[Record], removes: Sequence[Record]) -> dict[str, Any]:
         tables: dict[str, Any] = {}

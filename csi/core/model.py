@@ -56,6 +56,13 @@ class Expansion(StrEnum):
     ADD_SETS = "addSets"
 
 
+class RestoreGid(StrEnum):
+    """The group of a volume that begins as a copy. ``NEW``: one of its own, which its files get too."""
+
+    SOURCE = "source"
+    NEW = "new"
+
+
 class Protection(StrEnum):
     NONE = "none"
     REPLICATE = "replicate"
@@ -121,6 +128,7 @@ class VolumeSpec:
     zones: tuple[int, ...] = ()  # where bricks may lie, as Kubernetes asked; empty: anywhere
     expansion: Expansion = Expansion.IN_PLACE
     profile: str = ""  # a group of options that GlusterFS brings along; ``options`` are set over it
+    restore_gid: RestoreGid = RestoreGid.SOURCE
     changed: int = 0  # how often what can be changed was changed since the volume was made
 
 
@@ -208,9 +216,12 @@ class Volume:
     size: int
     spec: VolumeSpec
     bricks: tuple[Brick, ...]
-    gid: Gid  # that of its source, if it has one
+    gid: Gid  # that of its source, if it has one and the class does not say otherwise
     state: VolumeState = VolumeState.READY
     source: Source | None = None
+    regroup_from: Gid | None = (
+        None  # the group that files may still have; until none has it nobody is told of the volume
+    )
     version: int = 0
 
     @property
@@ -223,6 +234,8 @@ class OperationKind(StrEnum):
     DELETE = "delete"
     EXPAND = "expand"
     MODIFY = "modify"
+    EXTEND = "extend"  # of the thin pools of its bricks
+    REGROUP = "regroup"  # the files of a copy get its own group
     # What a change left to do for gluster: its end is waited for.
     HEAL = "heal"
     REBALANCE = "rebalance"
@@ -249,8 +262,19 @@ class Step(StrEnum):
     DESTROY_BRICKS = "destroy-bricks"
     GROW_BRICKS = "grow-bricks"
     ADD_BRICKS = "add-bricks"
+    REGROUP_FILES = "regroup-files"
     HEAL = "heal"
     REBALANCE = "rebalance"
+    EXTEND_POOLS = "extend-pools"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """What the thin pool that a brick is in shall have at least, in bytes."""
+
+    brick: BrickId
+    data: int
+    metadata: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +291,7 @@ class Operation:
     started: float = 0.0  # seconds since the epoch
     term: int = 0  # of the controller that began it, where several stand by; 0 where there is one
     before: Volume | None = None  # as it was when it began to be changed (expand); deleted in the middle of that
+    pools: tuple[PoolSize, ...] = ()  # extend
     version: int = 0
 
 
@@ -354,6 +379,7 @@ class BrickIdentity:
     schema: int = 1
     term: int = 0  # of the controller that made the brick, where several stand by
     source: Source | None = None  # of the volume
+    regroup_from: Gid | None = None  # of the volume
 
     def owner(self) -> tuple[str, VolumeId, str, BrickId, int, int]:
         """The part that must agree before the brick is destroyed; sizes may have grown since."""

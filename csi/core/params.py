@@ -15,7 +15,17 @@ from dataclasses import dataclass
 
 from csi.core import naming, options, tags
 from csi.core.errors import InvalidRequest
-from csi.core.model import ClusterId, Durability, Expansion, Gid, Protection, TagRule, VolumeSpec, ZoneChecking
+from csi.core.model import (
+    ClusterId,
+    Durability,
+    Expansion,
+    Gid,
+    Protection,
+    RestoreGid,
+    TagRule,
+    VolumeSpec,
+    ZoneChecking,
+)
 
 # As they are written in the documentation; compared without regard to case.
 KNOWN = (
@@ -27,6 +37,7 @@ KNOWN = (
     "gidMax",
     "gidMin",
     "pingTimeout",
+    "restoreGid",
     "rootMode",
     "snapFactor",
     "volumeNamePrefix",
@@ -106,6 +117,7 @@ def parse(parameters: Mapping[str, str]) -> Parsed:
         else default.average_file_size,
         root_mode=_root_mode(given["rootMode"]) if "rootMode" in given else default.root_mode,
         expansion=_expansion(given["expansion"]) if "expansion" in given else default.expansion,
+        restore_gid=_restore_gid(given.get("restoreGid", default.restore_gid)),
         ping_timeout=_number("pingTimeout", given["pingTimeout"], 1, _LONGEST_PING_TIMEOUT)
         if "pingTimeout" in given
         else default.ping_timeout,
@@ -231,6 +243,12 @@ def _expansion(text: str) -> Expansion:
         if text.lower() == way.lower():
             return way
     raise InvalidRequest("parameter expansion", text, "inPlace or addSets")
+
+
+def _restore_gid(text: str) -> RestoreGid:
+    if text.lower() not in tuple(RestoreGid):
+        raise InvalidRequest("parameter restoreGid", text, "source or new")
+    return RestoreGid(text.lower())
 
 
 def _device_tag(text: str) -> TagRule | None:

@@ -93,6 +93,11 @@ def _pool_metadata(pool: int) -> int:
     return round_up(min(pool // 200, _POOL_METADATA_MAXIMUM))
 
 
+def largest_metadata(capacity: int) -> int:
+    """Of a thin pool on a device with ``capacity`` bytes for bricks: LVM's spare for it is taken off for no more."""
+    return _pool_metadata(capacity)
+
+
 def footprint(backend: Backend, brick_size: int, snap_factor: float) -> int:
     """What a brick with a file system of ``brick_size`` bytes takes from its device.
 

@@ -14,6 +14,8 @@ from csi.service.snapshots import Snapshots
 
 _Rpc = pb.ControllerServiceCapability.RPC
 _SIDECAR = "csi.storage.k8s.io/"
+# Many classes, those of Kubernetes' own storage suite among them, say it a second time there.
+_FIELDS_OF_THE_CLASS = frozenset({"deletionPolicy"})
 
 CAPABILITIES = (
     _Rpc.CREATE_DELETE_SNAPSHOT,
@@ -62,8 +64,8 @@ class SnapshotCalls:
 
 
 def check_parameters(parameters: Mapping[str, str]) -> None:
-    """Raises: InvalidRequest for any but those that the sidecar adds."""
-    if unknown := [key for key in parameters if not key.startswith(_SIDECAR)]:
+    """Raises: InvalidRequest for any but those that the sidecar adds, or acts on itself."""
+    if unknown := [key for key in parameters if not key.startswith(_SIDECAR) and key not in _FIELDS_OF_THE_CLASS]:
         raise InvalidRequest("parameters", unknown[0], "snapshots of this driver have none; leave it out of the class")
 
 

@@ -146,7 +146,7 @@ csi_lvm_mount() {
 # VG LV POOL TAGS TEXT METADATA POOLSIZE SIZE (KiB) MOUNT: make all of them at least so large, the file system too, while it is
 # in use; then the tags and brick.json say who it is now. Nothing is ever cut off.
 csi_lvm_grow() {
-    local row pool size tags tag owner IFS
+    local row pool size tags owner
     row=$(csi_lvm_row "$1" "$2")
     if [ -z "$row" ] || ! csi_mounted "$9"; then
         printf '%s\n' "$9" >&2
@@ -167,8 +167,14 @@ csi_lvm_grow() {
     fi
     xfs_growfs -d "$9" >/dev/null || return
     csi_brick_say "$9/brick.json" "$9/brick.json.part" "$5" || return
-    [ "$tags" != "$4" ] || return 0
-    set -- "$owner" "$4" "$tags"
+    csi_lvm_retag "$owner" "$4" "$tags"
+}
+
+# NAME NEW OLD: give what has the OLD tags the NEW ones.
+csi_lvm_retag() {
+    local name tag IFS
+    [ "$3" != "$2" ] || return 0
+    name=$1
     IFS=,
     for tag in $3; do
         case ,$2, in *,"$tag",*) ;; *) set -- "$@" --deltag "$tag" ;; esac
@@ -177,7 +183,42 @@ csi_lvm_grow() {
         set -- "$@" --addtag "$tag"
     done
     shift 3
-    csi_lvm lvchange -qq --autobackup=n "$@" "$owner"
+    csi_lvm lvchange -qq --autobackup=n "$@" "$name"
+}
+
+# VG LV TAGS TEXT METADATA DATA (KiB) MOUNT: the pool of this volume has so much, or more; then the tags and brick.json say who
+# it is now.
+csi_lvm_extend_pool() {
+    local row pool tags owner
+    row=$(csi_lvm_row "$1" "$2")
+    if [ -z "$row" ] || ! csi_mounted "$7"; then
+        printf '%s\n' "$7" >&2
+        return 76
+    fi
+    row=${row#*|*|}
+    pool=${row%%|*} row=${row#*|}
+    tags=${row%%|*}
+    owner=$1/$2
+    if [ -z "$tags" ]; then
+        row=$(csi_lvm_row "$1" "$pool")
+        row=${row#*|*|*|}
+        tags=${row%%|*}
+        owner=$1/$pool
+    fi
+    csi_lvm_locked csi_lvm_deepen "$1" "$pool" "$5" "$6" || return
+    csi_brick_say "$7/brick.json" "$7/brick.json.part" "$4" || return
+    csi_lvm_retag "$owner" "$3" "$tags"
+}
+
+# VG POOL METADATA DATA (KiB): under the lock, with a look of its own, since others may have enlarged it meanwhile.
+csi_lvm_deepen() {
+    local row data metadata
+    row=$(csi_lvm lvs --noheadings --separator '|' --units b --nosuffix -o lv_size,lv_metadata_size -- "$1/$2") || return
+    data=${row%%|*} metadata=${row#*|}
+    metadata=$(($3 - metadata / 1024)) data=$((data / 1024))
+    [ "$metadata" -gt 0 ] || metadata=0
+    if [ "$data" -ge "$4" ]; then data=0; else data=$4; fi
+    csi_lvm_extend "$1" "$2" "$data" "$metadata"
 }
 
 # [VG LV POOL]...: remove these volumes, then the pools that nothing is left in. LVM takes its lock once for each of the two.
@@ -253,14 +294,32 @@ csi_lvm_claim() {
     csi_lvm_marked "${tags##* }" "$3"
 }
 
-# DEVICE VG: give the device back, if it holds no brick any more. One that is gone already is fine.
+# DEVICE VG MARK: give the device back, if the volume group has the mark and holds no brick any more. One that is gone already
+# is fine: of a try that ended between the two removals a physical volume without a group is left.
 csi_lvm_release() {
-    if csi_lvm vgs --noheadings -o vg_name -- "$2" >/dev/null 2>&1; then
+    local tags disks group
+    disks=$1
+    # All of them: of one that it can't read LVM says the same as of one that is not there.
+    tags=$(csi_lvm vgs --noheadings --separator '|' -o vg_name,vg_tags,lv_count) || return
+    tags=$(printf '%s\n' "$tags" | grep -m 1 "^ *$2|")
+    if [ -n "$tags" ]; then
+        tags=${tags#*|}
+        group=${tags#*|} tags=${tags%%|*}
+        csi_lvm_marked "$tags" "$3" || { printf '%s\n' "$tags" >&2; return 72; }
+        if [ "$((group))" -ne 0 ]; then
+            csi_lvm lvs --noheadings -o lv_full_name -- "$2" >&2
+            return 74
+        fi
+        # Disks change their names at a boot.
+        disks=$(csi_lvm vgs --noheadings -o pv_name -- "$2") || return
         csi_lvm vgremove -qq -- "$2" || return 74
     fi
-    if csi_lvm pvs --noheadings -o pv_name -- "$1" >/dev/null 2>&1; then
-        csi_lvm pvremove -qq -- "$1" || return
-    fi
+    for tags in $disks; do
+        group=$(csi_lvm pvs --noheadings -o vg_name -- "$tags" 2>/dev/null) || continue
+        # Whoever has it by now keeps it.
+        [ -z "${group##* }" ] || continue
+        csi_lvm pvremove -qq -- "$tags" || return
+    done
     [ ! -d "/var/lib/heketi/mounts/$2" ] || rmdir -- "/var/lib/heketi/mounts/$2" 2>/dev/null || return 0
 }
 

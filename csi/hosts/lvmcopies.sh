@@ -112,7 +112,7 @@ csi_lvm_snap() {
     # Copies stay inactive: nobody mounts them. Bricks come back at a boot.
     case $new in
         brick_*) set -- n ;;
-        *) set -- y; tags=$tags,csi.share=$share ;;
+        *) set -- y; tags=$tags,csi.share=$share,csi.taken=$(date +%s) ;;
     esac
     set -- --snapshot "$vg/$lv" --name "$new" --setactivationskip "$1"
     IFS=,
@@ -123,7 +123,7 @@ csi_lvm_snap() {
     printf '%s|%s|%s|%s|%s||||\n' "$vg" "$new" "$pool" "$tags" "$((share * 1024))" >>"$file"
 }
 
-# VG LV TEXT...: may this copy be used, or destroyed? Its tags, without its share, must be one of the texts.
+# VG LV TEXT...: may this copy be used, or destroyed? Its tags, without share and moment, must be one of the texts.
 csi_lvm_copy_ours() {
     local lv row
     lv=$1/$2
@@ -131,7 +131,7 @@ csi_lvm_copy_ours() {
     shift 2
     [ -n "$row" ] || return 0
     row=${row#*|*|*|}
-    row=$(printf '%s\n' "${row%%|*}" | sed 's/,csi\.share=[0-9]*//')
+    row=$(printf '%s\n' "${row%%|*}" | sed 's/,csi\.share=[0-9]*//; s/,csi\.taken=[0-9]*//')
     csi_among "$row" "$@" || csi_evidence "/dev/$lv" "$row"
 }
 

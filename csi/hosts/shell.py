@@ -48,7 +48,7 @@ def prelude() -> str:
     """What each shell is given once: a fixed locale and search path, and the functions."""
     functions = "".join(
         resources.files("csi.hosts").joinpath(name).read_text(encoding="utf-8")
-        for name in ("session.sh", "verbs.sh", "copyverbs.sh", "lvm.sh", "lvmcopies.sh")
+        for name in ("session.sh", "verbs.sh", "copyverbs.sh", "lvm.sh", "lvmcopies.sh", "regroup.sh")
     )
     # Comments are most of the text, and some shells read a pipe byte by byte.
     lines = [line for line in functions.splitlines() if line.strip() and not line.lstrip().startswith("#")]

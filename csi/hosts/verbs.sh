@@ -185,11 +185,24 @@ csi_brick_say() {
     printf '%s\n' "$3" >"$2" && sync -- "$2" && mv -- "$2" "$1"
 }
 
+# FILE PART TEXT: the file says TEXT. Where only figures of the line change, they do in place: after a power cut it is the old
+# line or the new one, and both are known as ours. A line that has another length is written as csi_brick_say does.
+csi_brick_correct() {
+    local line
+    line=
+    { IFS= read -r line <"$1"; } 2>/dev/null
+    if [ -n "$line" ] && [ "${#line}" -eq "${#3}" ]; then
+        [ "$line" = "$3" ] || printf '%s\n' "$3" 1<>"$1"
+    else
+        csi_brick_say "$1" "$2" "$3"
+    fi
+}
+
 # STEM MOUNT SIZE TEXT...: STEM.img, its loop device and the file system in it have at least SIZE bytes, while it is in use;
 # then its tag and brick.json say the first text. Before that each must be one of the texts. Nothing is ever cut off. Each
 # part is done again if it may have been done already: a size that one of them has says nothing of the next.
 csi_brick_grow() {
-    local stem mount size loop said
+    local stem mount size loop
     stem=$1 mount=$2 size=$3
     shift 3
     csi_brick_ours "$stem" "$mount" "$@" || return
@@ -199,16 +212,10 @@ csi_brick_grow() {
         printf '%s\n' "$mount" >&2
         return 76
     fi
-    # What the identities will say is on its way to the disk while the brick grows.
-    printf '%s\n' "$1" >"$stem.$$.json.part" && printf '%s\n' "$1" >"$mount/brick.json.part" || return
-    sync -- "$stem.$$.json.part" "$mount/brick.json.part" &
-    said=$!
     # ">": at least. The flush that makes the grown file system durable makes the size of the image durable too.
-    truncate -c -s ">$size" -- "$stem.img" && losetup -c "$loop" && xfs_growfs -d "$mount" >/dev/null || {
-        wait "$said"
-        return 1
-    }
-    wait "$said" && mv -- "$stem.$$.json.part" "$stem.json" && mv -- "$mount/brick.json.part" "$mount/brick.json"
+    truncate -c -s ">$size" -- "$stem.img" && losetup -c "$loop" && xfs_growfs -d "$mount" >/dev/null || return
+    csi_brick_correct "$stem.json" "$stem.$$.json.part" "$1" &&
+        csi_brick_correct "$mount/brick.json" "$mount/brick.json.part" "$1"
 }
 
 # FSTAB ENTRY...: an entry is a whole line that is to be there, in place of another for its mount point, or a mount point

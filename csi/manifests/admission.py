@@ -52,7 +52,7 @@ class Admission:
                 case Host():
                     await self._topology.add_host(record)
                 case Device():
-                    await self._topology.add_device(record)
+                    await self._topology.add_device(record, destroy=manifest.spec.destroyData)
 
     def _record(self, kind: type[Record], manifest: Manifest) -> Cluster | Host | Device:
         spec = manifest.spec

@@ -288,16 +288,22 @@ class ManifestKeeper:
         except InUse as error:
             await self._keep(key, manifest, str(error))
             return
+        except StaleState:
+            raise
+        except DriverError as error:
+            message = f"{error}. It is tried again by itself; state: failed lets go of what is lost, as it is."
+            await self._keep(key, manifest, message, reason="NotGivenBack")
+            return
         _log.info("let go", resource=_shown(key), record=record.id)
         self._drop(key, manifest)
 
-    async def _keep(self, key: Key, manifest: Manifest, message: str) -> None:
+    async def _keep(self, key: Key, manifest: Manifest, message: str, reason: str = "InUse") -> None:
         self._fail(key, manifest, waits=True)
-        self._status.remark(*key, Remark("Removing", Condition("Removable", False, "InUse", message)))
+        self._status.remark(*key, Remark("Removing", Condition("Removable", False, reason, message)))
         # The list gets shorter and shorter; the condition follows it, an event tells once.
         if key not in self._told:
             self._told[key] = message
-            await self._tell(key, manifest, "InUse", message)
+            await self._tell(key, manifest, reason, message)
 
     async def _survey(self) -> None:
         clusters, self._unsurveyed = self._unsurveyed, set()

@@ -34,6 +34,7 @@ class Spec(msgspec.Struct):
     path: str = ""
     backend: Backend | None = None
     total: int = 0
+    destroyData: bool = False  # noqa: N815
 
 
 class Manifest(msgspec.Struct):

@@ -15,6 +15,8 @@ from csi.core.errors import Incoherent
 from csi.core.inventory import Inventory
 from csi.core.model import Backend, BrickIdentity, ClusterId, Device, Host, Volume, VolumeId
 from csi.ports import BrickBackend, Gluster, GlusterVolume, Pool
+from csi.service import finding
+from csi.service.finding import FoundSnapshots
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,10 @@ class Adoption:
                 ]
         return Survey(tuple(volumes), tuple(strays))
 
+    async def survey_snapshots(self, cluster: ClusterId) -> FoundSnapshots:
+        """Every snapshot of ours on the cluster's devices that has no record."""
+        return await finding.survey(self.inventory, self.instance, self.backends, cluster)
+
     def _pool(self, cluster: ClusterId) -> Pool:
         return Pool.of(self.inventory(), cluster)
 
@@ -135,6 +141,8 @@ class Adoption:
             bricks=tuple(identity.brick for identity in whole),
             gid=first.gid,
             source=first.source,
+            # What is done is said by all of them, or was not done with.
+            regroup_from=next((i.regroup_from for i in whole if i.regroup_from is not None), None),
         )
 
 

@@ -35,9 +35,8 @@ class Changing:
             await self.steps.apply(begun)
         except Exception as error:
             await self.journal.note(begun, str(error))
-            what = f"expanded to {begun.volume.size} bytes" if begun.kind is OperationKind.EXPAND else "modified"
             raise Unavailable(
-                f"volume {begun.volume.name!r} is being {what}; that waits and is tried again: {error}"
+                f"volume {begun.volume.name!r} is being {_told(begun)}; that waits and is tried again: {error}"
             ) from error
         return await self.journal.finish_change(begun)
 
@@ -71,3 +70,15 @@ class Changing:
         present = self.journal.inventory.operations.get(operation.id)
         if present is not None:
             await self.journal.close(present)
+
+
+def _told(begun: Operation) -> str:
+    match begun.kind:
+        case OperationKind.EXPAND:
+            return f"expanded to {begun.volume.size} bytes"
+        case OperationKind.EXTEND:
+            return "given more room in its thin pools"
+        case OperationKind.REGROUP:
+            return f"regrouped to GID {begun.volume.gid}"
+        case _:
+            return "modified"

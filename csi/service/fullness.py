@@ -6,15 +6,16 @@ Kept in memory alone: what counts is what the hosts say now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
 
-from csi.core.errors import DriverError
-from csi.core.model import Backend, BrickId, Device, Host, HostId
-from csi.core.pools import PoolFullness
+from csi.core import pools
+from csi.core.errors import DriverError, NoRoom
+from csi.core.model import Backend, BrickId, Device, DeviceId, Host, HostId
+from csi.core.pools import PoolFullness, PoolLimit
 from csi.ports import Clock, Store
 
 _log = structlog.get_logger(__name__)
@@ -22,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 class PoolGauge(Protocol):
     async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
-        """Of the pools of our bricks on these devices. Raises: as BrickBackend's."""
+        """Of the pools with bricks of ours on these devices. Raises: as BrickBackend's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +33,72 @@ class Measured:
     host: str
     device: str
     pool: PoolFullness
+    stale: bool = False  # the host did not answer at the last look
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The pools of a device that reach the limit. ``crossed``: those of which that was not told before."""
+
+    device: Device
+    full: tuple[PoolFullness, ...]
+    crossed: tuple[PoolFullness, ...]
+    limit: PoolLimit
 
 
 class Fullness:
-    """Looks every ``interval`` seconds; tells of a pool that reaches ``limit`` percent, once until it falls below."""
+    """Looks every ``interval`` seconds; tells of a pool that reaches the limit, once until it falls below.
 
-    def __init__(self, gauge: PoolGauge, clock: Clock, store: Store, interval: float, limit: float) -> None:
+    Once more if it was harmless then, and is not any more.
+    """
+
+    def __init__(self, gauge: PoolGauge, clock: Clock, store: Store, interval: float, limit: PoolLimit) -> None:
         self._gauge = gauge
         self._clock = clock
         self._store = store
         self._interval = interval
-        self._limit = limit
-        self._told: set[BrickId] = set()
+        self.limit = limit
+        self._told: dict[str, bool] = {}  # by name of the pool: whether it was said to take nothing new
+        self._listeners: list[Callable[[Health], None]] = []
+        self._then: Callable[[], Awaitable[bool]] | None = None
         self.measured: tuple[Measured, ...] = ()
+        self._closing: tuple[Measured, ...] = ()
+        self._closed: Mapping[DeviceId, str] = {}
 
     def figures(self) -> tuple[Measured, ...]:
         """What was measured last."""
         return self.measured
 
+    def closed(self) -> Mapping[DeviceId, str]:
+        """The devices on which nothing new is placed, and why."""
+        return self._closed
+
+    def check(self, parts: Iterable[BrickId], what: str) -> None:
+        """Whether ``what``, which takes more of the pools of these bricks and copies, may be begun. Raises: NoRoom."""
+        asked = set(parts)
+        for one in self._closing:
+            if not asked.isdisjoint((*one.pool.bricks, *one.pool.copies)):
+                raise NoRoom(f"no {what} now: on {one.host}:{one.device}, {self.limit.explain(one.pool)}")
+
+    def listen(self, heed: Callable[[Health], None]) -> None:
+        """``heed`` is told of each device at each look. It must not wait."""
+        self._listeners.append(heed)
+
+    def then(self, act: Callable[[], Awaitable[bool]]) -> None:
+        """What is done after each look; whether anything was."""
+        self._then = act
+
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            await self.look()
+            await self.round()
             await self._clock.sleep(self._interval)
+
+    async def round(self) -> None:
+        """Look, act, and look again if that changed anything."""
+        await self.look()
+        if self._then is not None and await self._then():
+            await self.look()
 
     async def look(self) -> None:
         """Ask all hosts with volume groups at once. What does not answer keeps what was measured last."""
@@ -65,30 +109,45 @@ class Fullness:
                 devices.setdefault(device.host_id, []).append(device)
         found = await asyncio.gather(*(self._of_host(inventory.hosts[on], there) for on, there in devices.items()))
         self.measured = tuple(one for of_host in found for one in of_host)
+        # Asked for at each placement, and pools are many.
+        self._closing = tuple(one for one in self.measured if self.limit.closes(one.pool))
+        self._closed = pools.closed((one.pool for one in self._closing), self.limit)
+        of_device: dict[DeviceId, list[Measured]] = {}
         for one in self.measured:
-            self._tell(one)
+            of_device.setdefault(one.pool.device, []).append(one)
+        for device in (device for there in devices.values() for device in there):
+            self._tell(device, of_device.get(device.id, []))
+        for gone in self._told.keys() - {one.pool.name for one in self.measured}:
+            del self._told[gone]
 
     async def _of_host(self, host: Host, devices: list[Device]) -> list[Measured]:
         try:
-            pools = await self._gauge.fullness(host, devices)
+            found = await self._gauge.fullness(host, devices)
         except DriverError as error:
             _log.warning("thin pools can't be looked at", host=host.manage, error=str(error))
-            return [one for one in self.measured if one.host == host.manage]
+            return [replace(one, stale=True) for one in self.measured if one.host == host.manage]
         paths = {device.id: device.path for device in devices}
-        return [Measured(host.manage, paths[pool.device], pool) for pool in pools]
+        return [Measured(host.manage, paths[pool.device], pool) for pool in found]
 
-    def _tell(self, one: Measured) -> None:
-        fullest = max(one.pool.data, one.pool.metadata)
-        if fullest < self._limit:
-            self._told.discard(one.pool.brick)
-        elif one.pool.brick not in self._told:
-            self._told.add(one.pool.brick)
-            _log.warning(
-                "a thin pool is nearly full",
-                host=one.host,
-                device=one.device,
-                brick=one.pool.brick,
-                data_percent=one.pool.data,
-                metadata_percent=one.pool.metadata,
-                remedy="expand the volume, or delete snapshots of it",
-            )
+    def _tell(self, device: Device, there: Sequence[Measured]) -> None:
+        crossed = []
+        for one in there:
+            if not self.limit.reached(one.pool):
+                self._told.pop(one.pool.name, None)
+            elif self._told.get(one.pool.name) not in (True, self.limit.closes(one.pool)):
+                self._told[one.pool.name] = self.limit.closes(one.pool)
+                crossed.append(one.pool)
+                _log.warning(
+                    "a thin pool is nearly full",
+                    host=one.host,
+                    device=one.device,
+                    pool=one.pool.name,
+                    volumes=one.pool.volumes,
+                    data_percent=one.pool.data,
+                    metadata_percent=one.pool.metadata,
+                    reason=self.limit.explain(one.pool),
+                )
+        full = tuple(one.pool for one in there if self.limit.reached(one.pool))
+        health = Health(device, full, tuple(crossed), self.limit)
+        for heed in self._listeners:
+            heed(health)

@@ -14,6 +14,9 @@ Order of writes
     change    1 put Operation with the volume as it       it holds what the volume needs on top of what it has
                 will be, and as it was
               2 put Volume, remove Operation              one commit; only now is it told to have changed
+    regroup   1 put Operation                             in the commit that ends the create of a copy that gets a GID
+                                                          of its own: who asked for it waits on
+              2 put Volume, remove Operation              one commit; only now is anybody told
 
 What a crash leaves behind is therefore always an Operation, and the Operation tells where to look: creates
 that go FORWARD may be resumed by a retry or turned back; those that go BACK are undone; deletes and changes go on. A
@@ -33,6 +36,7 @@ from csi.core.model import (
     Gid,
     Operation,
     OperationKind,
+    PoolSize,
     RestingGid,
     SourceKind,
     Step,
@@ -50,7 +54,7 @@ BRICKS_OF: dict[SourceKind | None, tuple[Step, ...]] = {
 CREATE_STEPS = (Step.CREATE_VOLUME, Step.SET_OPTIONS, Step.START_VOLUME)
 DELETE_STEPS = (Step.REMOVE_VOLUME, Step.DESTROY_BRICKS)
 # Kinds that change a volume, of which one is open at a time; and those that wait for what gluster does afterwards.
-CHANGES = (OperationKind.EXPAND, OperationKind.MODIFY)
+CHANGES = (OperationKind.EXPAND, OperationKind.MODIFY, OperationKind.EXTEND, OperationKind.REGROUP)
 WATCHES = (OperationKind.HEAL, OperationKind.REBALANCE)
 
 
@@ -83,6 +87,10 @@ def plan_modify(before: Volume, wanted: Volume) -> tuple[Step, ...]:
     return (*steps, Step.GROW_BRICKS)
 
 
+# Last the identities of all bricks, which then say no more that files may have another group.
+REGROUP_STEPS = (Step.REGROUP_FILES, Step.GROW_BRICKS)
+
+
 @dataclass(slots=True)
 class Journal:
     """Writes operations. ``gid_rest`` is how long a freed GID rests, in seconds; ``term`` that of this controller."""
@@ -113,8 +121,17 @@ class Journal:
         return await self._put(operation, *(Remove(gid) for gid in rested))
 
     async def finish_create(self, operation: Operation) -> Volume:
-        await self.store.commit([Put(operation.volume), Remove(operation)])
-        return self.inventory.volumes[operation.volume.id]
+        volume = operation.volume
+        regroup = [Put(self._regroup(volume))] if volume.regroup_from is not None else []
+        await self.store.commit([Put(volume), *regroup, Remove(operation)])
+        return self.inventory.volumes[volume.id]
+
+    async def begin_regroup(self, volume: Volume) -> Operation:
+        """Of a volume that was found again before that was done."""
+        return await self._put(self._regroup(volume))
+
+    def _regroup(self, volume: Volume) -> Operation:
+        return self._change(OperationKind.REGROUP, volume, replace(volume, regroup_from=None), REGROUP_STEPS)
 
     async def turn_back(self, operation: Operation, error: str) -> Operation:
         return await self._put(replace(operation, direction=Direction.BACK, error=error))
@@ -127,6 +144,11 @@ class Journal:
 
     async def begin_modify(self, volume: Volume, wanted: Volume) -> Operation:
         return await self._put(self._change(OperationKind.MODIFY, volume, wanted, plan_modify(volume, wanted)))
+
+    async def begin_extend(self, volume: Volume, wanted: Volume, pools: Sequence[PoolSize]) -> Operation:
+        """``pools``: what those of its bricks shall have; the bricks of ``wanted`` take so much more."""
+        change = self._change(OperationKind.EXTEND, volume, wanted, (Step.EXTEND_POOLS,))
+        return await self._put(replace(change, pools=tuple(pools)))
 
     def _change(self, kind: OperationKind, volume: Volume, wanted: Volume, steps: tuple[Step, ...]) -> Operation:
         return Operation(

@@ -64,7 +64,7 @@ class Modification:
         async with self.placing.lock:
             wanted = replace(volume, spec=spec)
             if spec.durability != volume.spec.durability:
-                wanted = growth.with_copy(self.placing.without(silent), volume, spec)
+                wanted = growth.with_copy(self.placing.open(silent), volume, spec)
                 self.changing.check_free_for(volume, wanted)
             begun = await self.changing.journal.begin_modify(volume, wanted)
         return await self._carry_out(begun)

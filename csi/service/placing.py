@@ -6,10 +6,11 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from csi.core import growth, placement, sizes
-from csi.core.errors import InvalidRequest, NoSpace, SizeOutOfRange, Unavailable
+from csi.core.errors import InvalidRequest, NoRoom, NoSpace, SizeOutOfRange, Unavailable
 from csi.core.inventory import Inventory
 from csi.core.model import Availability, ClusterId, Expansion, HostId, Volume, VolumeSpec
 from csi.core.placement import Layout, Limits, PlacementRequest
+from csi.service.fullness import Fullness
 from csi.service.journal import Journal
 from csi.service.presence import Presence
 
@@ -30,6 +31,7 @@ class Placing:
     journal: Journal
     presence: Presence
     limits: Limits
+    pools: Fullness
     lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def silent(self, spec: VolumeSpec) -> frozenset[HostId]:
@@ -64,6 +66,10 @@ class Placing:
         absent = [replace(inventory.hosts[host], state=Availability.OFFLINE) for host in sorted(silent)]
         return inventory.with_changes(absent, ()) if absent else inventory
 
+    def open(self, silent: frozenset[HostId]) -> Inventory:
+        """The same, without the devices that a thin pool keeps from taking anything new."""
+        return self.without(silent).shutting(self.pools.closed())
+
     def place(self, size: int, spec: VolumeSpec, silent: frozenset[HostId]) -> tuple[ClusterId, Layout]:
         """The cluster whose layout needs the fewest sets; the first of those that are equal. The lock is held.
 
@@ -71,7 +77,7 @@ class Placing:
         """
         best: tuple[int, ClusterId, Layout] | None = None
         refusals: list[NoSpace] = []
-        inventory = self.without(silent)
+        inventory = self.open(silent)
         for cluster in self.clusters(spec):
             try:
                 layout = placement.place(inventory, cluster, PlacementRequest(size, spec, self.limits))
@@ -93,19 +99,23 @@ class Placing:
     def enlarged(self, volume: Volume, size: int, silent: frozenset[HostId]) -> Volume:
         """The volume with ``size`` bytes: in place, or with further sets of bricks where its class has it so.
 
-        The lock is held. Raises: NoSpace with the largest size that it could have, SizeOutOfRange.
+        The lock is held. Raises: NoSpace with the largest size that it could have, SizeOutOfRange, NoRoom if a thin
+        pool of it is too full.
         """
-        inventory, limits = self.without(silent), self.limits
+        limits = self.limits
         try:
-            return growth.in_place(inventory, volume, size, limits)
-        except (NoSpace, SizeOutOfRange) as refusal:
+            wanted = growth.in_place(self.without(silent), volume, size, limits)
+            grown = [new.id for new, old in zip(wanted.bricks, volume.bricks, strict=True) if new.size > old.size]
+            self.pools.check(grown, f"expansion of volume {volume.name!r}")
+            return wanted
+        except (NoSpace, NoRoom, SizeOutOfRange) as refusal:
             spec = volume.spec
             room = limits.max_bricks - len(volume.bricks)
             if spec.expansion is not Expansion.ADD_SETS or room < spec.durability.set_size:
                 raise
             request = PlacementRequest(size - volume.size, spec, replace(limits, max_bricks=room))
             try:
-                layout = placement.place(inventory, volume.cluster_id, request)
+                layout = placement.place(self.open(silent), volume.cluster_id, request)
             except (NoSpace, SizeOutOfRange) as other:
                 largest = max(getattr(refusal, "largest", 0), volume.size + getattr(other, "largest", 0))
                 raise NoSpace(size, largest, f"{refusal}; with further sets: {other}", ()) from other
@@ -113,7 +123,7 @@ class Placing:
 
     def capacity(self, spec: VolumeSpec) -> Capacity:
         """What volumes of this class can still take."""
-        inventory = self.journal.inventory
+        inventory = self.open(frozenset())
         request = PlacementRequest(sizes.SMALLEST_VOLUME, spec, self.limits)
         available = maximum = 0
         for cluster in self.clusters(spec):

@@ -73,6 +73,7 @@ def _identity(snapshot: Snapshot, copy: Copy, instance: str) -> CopyIdentity:
         copy=replace(copy, footprint=0),
         group_id=snapshot.group_id,
         group_name=snapshot.group_name,
+        total=len(snapshot.copies),
     )
 
 
@@ -206,6 +207,8 @@ def live_volume(inventory: Inventory, volume_id: str) -> Volume:
         raise NotFound("volume", volume_id)
     if volume.state is VolumeState.DELETING:
         raise Busy(f"volume {volume.name!r} is being deleted, so no copy of it is made any more")
+    if volume.regroup_from is not None:
+        raise Busy(f"volume {volume.name!r} is not done yet, its files get another group: ask again when that is done")
     for kind in CHANGES:
         if (change := inventory.operations.get(naming.operation_id(kind, volume.id))) is not None:
             why = f": {change.error}" if change.error else ""

@@ -33,6 +33,7 @@ from csi.core.errors import (
 from csi.core.inventory import Inventory
 from csi.core.model import OperationKind, Snapshot, SnapshotId, SnapshotState, Source, SourceKind, Volume, VolumeId
 from csi.ports import Change, Put, Remove
+from csi.service import finding
 from csi.service.copying import Copying, Taken, Task, by_host, together
 from csi.service.journal import Journal
 from csi.service.operations import Operations
@@ -165,7 +166,9 @@ class Snapshots:
                 _planned(wishes[volume.id], volume, sizes, now) for volume, sizes in zip(volumes, taken, strict=True)
             ]
             parts = [copy for snapshot in snapshots for copy in snapshot.copies]
-            copies.check_room(self._inventory, parts, f"a snapshot of {', '.join(repr(v.name) for v in volumes)}")
+            what = f"snapshot of {', '.join(repr(v.name) for v in volumes)}"
+            self._placing.pools.check((brick.id for volume in volumes for brick in volume.bricks), what)
+            copies.check_room(self._inventory, parts, f"a {what}")
             inventory = await self._journal.store.commit([Put(snapshot) for snapshot in snapshots])
             return tuple(inventory.snapshots[snapshot.id] for snapshot in snapshots)
 
@@ -221,6 +224,8 @@ class Snapshots:
         Raises: InvalidRequest for one of a group, Busy while a volume is made of it, Incoherent, Unavailable while a
         host is away.
         """
+        if SnapshotId(snapshot_id) not in self._inventory.snapshots and naming.is_id(snapshot_id):
+            await self._find(snapshot_id)
         found = self._inventory.snapshots.get(SnapshotId(snapshot_id))
         if found is not None and found.group_id:
             raise InvalidRequest(
@@ -230,12 +235,22 @@ class Snapshots:
             await self._operations.run(found.id, "delete", found.id, lambda: self._delete([found.id]))
 
     async def delete_group(self, group_id: str, snapshot_ids: Sequence[str]) -> None:
+        if not self._members(group_id) and naming.is_id(group_id):
+            await self._find(group_id)
         members = self._members(group_id)
         if not members:
             return
         self._check_members(members, snapshot_ids)
         ids = [snapshot.id for snapshot in members]
         await self._operations.run(group_id, "delete", group_id, lambda: self._delete(ids))
+
+    async def _find(self, wanted: str) -> None:
+        """What the records lost, if this snapshot or group is among it."""
+        steps = self._copying.steps
+        for cluster in self._inventory.hosts_of:
+            found = (await finding.survey(steps.inventory, steps.instance, steps.backends, cluster)).snapshots
+            if any(wanted in (s.id, s.group_id) for s in found):
+                await self._journal.store.commit([Put(s) for s in found])
 
     async def _delete(self, ids: Sequence[SnapshotId]) -> None:
         found = [s for s in map(self._inventory.snapshots.get, ids) if s is not None]

@@ -24,7 +24,7 @@ from csi.core.model import (
     Step,
     Volume,
 )
-from csi.ports import BrickBackend, Gluster, GlusterVolume, Pool
+from csi.ports import BrickBackend, Gluster, GlusterVolume, Pool, PoolExtender
 
 
 def identify(volume: Volume, brick: Brick, instance: str, term: int = 0) -> BrickIdentity:
@@ -40,6 +40,7 @@ def identify(volume: Volume, brick: Brick, instance: str, term: int = 0) -> Bric
         brick=brick,
         term=term,
         source=volume.source,
+        regroup_from=volume.regroup_from,
     )
 
 
@@ -74,6 +75,10 @@ class Steps:
         for step in operation.steps:
             if step is Step.ADD_BRICKS:
                 await self._add_bricks(operation)
+            elif step is Step.EXTEND_POOLS:
+                await self._extend_pools(operation)
+            elif step is Step.GROW_BRICKS:
+                await self._grow_bricks(operation)
             elif step is Step.REMOVE_VOLUME:
                 await self._remove_volume(operation.volume, operation.before)
             else:
@@ -119,8 +124,6 @@ class Steps:
                 await self._destroy_bricks(volume)
             case Step.REBALANCE:
                 await self.gluster.rebalance(self.pool(volume.cluster_id), volume.gluster_name)
-            case Step.GROW_BRICKS:
-                await on_all([backend.grow(host, bricks) for host, backend, bricks in self.by_host(volume)])
             case _:
                 await self.further[step](volume)
 
@@ -130,6 +133,16 @@ class Steps:
         profile = await self.gluster.profile(pool, spec.profile) if spec.profile else ()
         merged = {**dict(profile), **dict(spec.options)}
         await self.gluster.set_options(pool, volume.gluster_name, tuple(merged.items()))
+
+    async def _grow_bricks(self, operation: Operation) -> None:
+        before = self.placed(operation.before) if operation.before is not None else ()
+        were = {placed.brick.id: placed for placed in before}
+        await on_all(
+            [
+                backend.grow(host, bricks, [were[p.brick.id] for p in bricks if p.brick.id in were])
+                for host, backend, bricks in self.by_host(operation.volume)
+            ]
+        )
 
     async def _add_bricks(self, operation: Operation) -> None:
         """Make the bricks that the volume did not have before, and bring them into it."""
@@ -143,6 +156,15 @@ class Steps:
         entries = [backend.mount_at_boot(host, bricks) for host, backend, bricks in self.by_host(new)]
         await on_all([addition, *entries])
         await self.start(volume)
+
+    async def _extend_pools(self, operation: Operation) -> None:
+        wanted = {pool.brick: pool for pool in operation.pools}
+        bricks = tuple(brick for brick in operation.volume.bricks if brick.id in wanted)
+        calls = []
+        for host, backend, placed in self.by_host(replace(operation.volume, bricks=bricks)):
+            assert isinstance(backend, PoolExtender)
+            calls.append(backend.extend_pools(host, placed, [wanted[one.brick.id] for one in placed]))
+        await on_all(calls)
 
     async def _remove_volume(self, volume: Volume, before: Volume | None = None) -> None:
         pool = self.pool(volume.cluster_id)

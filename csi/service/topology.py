@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 
 from csi.core import naming, topologyfile
-from csi.core.errors import DriverError, InvalidRequest
+from csi.core.errors import DriverError, InUse, InvalidRequest
 from csi.core.inventory import Inventory
 from csi.core.model import Availability, Backend, Cluster, ClusterId, Device, Host, Record
 from csi.core.topologyfile import ClusterEntry, DeviceEntry, NodeEntry, TopologyFile
-from csi.ports import BrickBackend, Gluster, Put, Remove, Store
+from csi.ports import BrickBackend, GivesBack, Gluster, Put, Remove, Store
 from csi.service.adoption import Adoption
 
 
@@ -93,11 +93,29 @@ class Topology:
             await self._put(replace(record, state=Availability.OFFLINE))
 
     async def remove(self, record: Cluster | Host | Device) -> None:
-        """Forget it. Nothing is done on any host: the mark of a device and the peers of a pool stay as they are.
+        """Forget it. A disk is given back first; otherwise nothing is done on any host: the mark of a directory and the
+        peers of a pool stay as they are.
 
-        Raises: InUse while another record refers to it.
+        Raises: InUse while another record refers to it, and what ``GivesBack`` raises: the record stays then.
         """
+        if isinstance(record, Device):
+            record = await self._give_back(record)
         await self._store.commit([Remove(record)])
+
+    async def _give_back(self, device: Device) -> Device:
+        """The record as it is then: closed to bricks before anything is done, so that this can be done again.
+
+        A device or host that is said to have failed is held to be lost, and not asked.
+        """
+        backend, host = self._backends.get(device.backend), self._inventory.hosts[device.host_id]
+        if not isinstance(backend, GivesBack) or Availability.FAILED in (device.state, host.state):
+            return device
+        await self.close_off(device)
+        closed = self._inventory.devices[device.id]
+        if self._inventory.used.get(device.id, 0):
+            raise InUse(f"device {host.manage}:{device.path} still carries bricks: delete their volumes first")
+        await backend.give_back(host, closed)
+        return closed
 
     async def adopt(self, cluster: ClusterId) -> AsyncIterator[Progress]:
         """Volumes that the hosts of the cluster hold and the records lost."""
@@ -197,16 +215,22 @@ class Topology:
         return Progress(f"Found {name}")
 
     async def _adopt(self, cluster: ClusterId) -> AsyncIterator[Progress]:
-        """Volumes that the hosts hold and the records lost."""
+        """Volumes and snapshots that the hosts hold and the records lost."""
         if not self._inventory.hosts_of.get(cluster):
             return
         try:
             survey = await self._adoption.survey(cluster)
+            copies = await self._adoption.survey_snapshots(cluster)
         except DriverError as error:
-            yield Progress(f"Looking for volumes on cluster {cluster}: {error}", failed=True)
+            yield Progress(f"Looking for volumes and snapshots on cluster {cluster}: {error}", failed=True)
             return
         for volume in survey.volumes:
             await self._put(volume)
             yield Progress(f"Found volume {volume.name} ({volume.id}) on its hosts: adopted")
         for stray in survey.strays:
             yield Progress(f"Stray brick: {stray}")
+        for snapshot in copies.snapshots:
+            await self._put(snapshot)
+            yield Progress(f"Found snapshot {snapshot.name} ({snapshot.id}) on its hosts: adopted")
+        for stray in copies.strays:
+            yield Progress(f"Stray copies: {stray}")

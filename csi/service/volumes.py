@@ -32,6 +32,7 @@ from csi.service.adoption import Adoption
 from csi.service.journal import Journal
 from csi.service.operations import Operations
 from csi.service.placing import Capacity, Placing
+from csi.service.regrouping import Regrouping
 from csi.service.restoring import Restoring
 from csi.service.steps import Steps
 from csi.service.succession import Succession
@@ -73,6 +74,7 @@ class Volumes:
         placing: Placing,
         succession: Succession,
         restoring: Restoring,
+        regrouping: Regrouping,
     ) -> None:
         self._journal = journal
         self._steps = steps
@@ -81,6 +83,7 @@ class Volumes:
         self._placing = placing
         self._succession = succession
         self._restoring = restoring
+        self._regrouping = regrouping
 
     # --- create -------------------------------------------------------------------------------
 
@@ -100,20 +103,21 @@ class Volumes:
         if volume is not None:
             if volume.state is VolumeState.DELETING:
                 raise Busy(f"volume {request.name!r} is still being deleted; ask again when that is done")
-            return _agreeing(volume, request)
+            return await self._regrouping.finish(_agreeing(volume, request))
         operation = self._journal.find(OperationKind.CREATE, volume_id)
         if operation is not None and operation.direction is Direction.FORWARD and _is_clone(operation):
             # Its copies may be of two moments: what there is of it is of no use.
             operation = await self._journal.turn_back(operation, "interrupted while its source was copied")
         if operation is not None and operation.direction is Direction.FORWARD:
             _agreeing(operation.volume, request)
-            return await self._carry_out(operation)
+            return await self._regrouping.finish(await self._carry_out(operation))
         if operation is not None:
             await self._undo(operation)
         silent = await self._placing.silent(request.spec)
         if (found := await self._adopt(volume_id, request, silent)) is not None:
-            return found
-        return await self._carry_out(await self._begin(volume_id, request, silent))
+            return await self._regrouping.finish(found)
+        made = await self._carry_out(await self._begin(volume_id, request, silent))
+        return await self._regrouping.finish(made)
 
     async def _adopt(self, volume_id: VolumeId, request: CreateRequest, silent: frozenset[HostId]) -> Volume | None:
         """A volume that the hosts know by this name though the records do not.
@@ -151,7 +155,8 @@ class Volumes:
             return await self._journal.begin_create(volume)
 
     def _restored(self, volume_id: VolumeId, request: CreateRequest, source: Source) -> tuple[Volume, bool]:
-        size = (request.required, request.limit)
+        size, origin = (request.required, request.limit), self._restoring.origin(source)
+        self._placing.pools.check((part.id for part in origin.parts), f"copy of {origin.what}")
         return self._restoring.plan(source, volume=volume_id, name=request.name, size=size, spec=request.spec)
 
     async def _carry_out(self, operation: Operation) -> Volume:

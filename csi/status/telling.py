@@ -108,6 +108,8 @@ def _of_snapshot(snapshot: Snapshot) -> Told:
 _PHASES = {
     OperationKind.EXPAND: "Expanding",
     OperationKind.MODIFY: "Modifying",
+    OperationKind.EXTEND: "Extending",
+    OperationKind.REGROUP: "Regrouping",
     OperationKind.HEAL: "Healing",
     OperationKind.REBALANCE: "Rebalancing",
 }

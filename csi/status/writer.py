@@ -24,7 +24,8 @@ from csi.hosts.contacts import Contact, Contacts
 from csi.kubernetes.api import Answer, Api, ApiUnreachable, Document
 from csi.kubernetes.events import Events, Subject
 from csi.ports import Clock
-from csi.status import telling
+from csi.service.fullness import Health
+from csi.status import pools, telling
 from csi.status.conditions import Condition, Told, status
 from csi.status.waking import Waking
 from csi.store.guard import held_bricks
@@ -116,6 +117,8 @@ class StatusWriter:
         self._troubled: dict[str, Operation] = {}  # by id, of which an event is to tell
         self._flipped: dict[str, tuple[Host, Contact]] = {}
         self._silent: set[str] = set()  # hosts of which an event said so
+        self._observed: dict[Key, Condition] = {}  # of what no record says
+        self._news: list[tuple[Record, str, str]] = []  # events that are to be told
         self._woken = Waking(clock)
 
     # --- what there is to tell: none of it waits ------------------------------------------------------
@@ -141,6 +144,18 @@ class StatusWriter:
             return  # it is only asked for yet
         self._flipped[host.id] = (host, contact)
         self._note(host)
+        self._woken.set()
+
+    def heed_pools(self, health: Health) -> None:
+        """What was seen of the thin pools of a device."""
+        if self._records.inventory.devices.get(health.device.id) is None:
+            return  # it has been removed since
+        key: Key = (Device, self._records.name_of(Device, health.device.id))
+        condition = pools.condition(health)
+        if self._observed.get(key) != condition:
+            self._observed[key] = condition
+            self._due[key] = None
+        self._news += [(health.device, *event) for event in pools.events(health)]
         self._woken.set()
 
     def remark(self, kind: type[Record], name: str, remark: Remark | None) -> None:
@@ -186,7 +201,7 @@ class StatusWriter:
             _log.warning("status of older resources is not looked through", error=str(error))
         figures_due = self._clock.monotonic()
         while True:
-            if not (self._due or self._older or self._troubled or self._flipped):
+            if not (self._due or self._older or self._troubled or self._flipped or self._news):
                 self._woken.clear()
                 await self._woken.wait(figures_due if self._figures else None)
             await self._clock.sleep(self._pace.gather)
@@ -206,10 +221,13 @@ class StatusWriter:
             self._older.pop(key, None)
         troubled, self._troubled = list(self._troubled.values()), {}
         flipped, self._flipped = list(self._flipped.values()), {}
+        news, self._news = self._news, []
         for operation in troubled:
             await self._tell_of_trouble(operation)
         for host, contact in flipped:
             await self._tell_of_contact(host, contact)
+        for record, reason, message in news:
+            await self.event(record, reason, message)
         while due:
             part, due = due[:_AT_ONCE], due[_AT_ONCE:]
             await asyncio.gather(*(self._write(key) for key in part))
@@ -240,6 +258,8 @@ class StatusWriter:
         if record is not None:
             contact = self._contacts.of(record.id) if isinstance(record, Host) else None
             told = telling.told(record, self._records.inventory, contact)
+            if told is not None and (observed := self._observed.get((kind.record, name))) is not None:
+                told = replace(told, conditions=(*told.conditions, observed))
         if remark is not None:
             told = told or Told("", "")
             others = tuple(one for one in told.conditions if one.type != remark.condition.type)

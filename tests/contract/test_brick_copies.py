@@ -105,6 +105,10 @@ async def test_a_copy_keeps_what_its_brick_loses(bench: CopyBench) -> None:
     await bench.copy(Pair(first, kept[0]), Pair(second, kept[1]))
     for brick in (first, second):
         bench.on.write(bench.data(brick), "after")
+    found = await bench.backend.find_copies(bench.on.host, bench.devices)
+    assert sorted(f.identity.copy.id for f in found) == sorted(c.copy.id for c in kept)
+    assert {f.identity.copy.id: f.identity for f in found} == {c.copy.id: c.identity for c in kept}
+    assert all(f.taken > 0 and f.moment > 1600000000 for f in found)
     await bench.destroy(first, second)
     # Bricks of another volume, made of the copies.
     new = [bench.placed("pvc-2", index=0), bench.placed("pvc-2", index=1, device=1)]
@@ -118,6 +122,7 @@ async def test_a_copy_keeps_what_its_brick_loses(bench: CopyBench) -> None:
     bench.on.write(bench.data(new[0]), "mine")
     for _ in range(2):
         await bench.drop(*kept)
+    assert await bench.backend.find_copies(bench.on.host, bench.devices) == ()
     assert bench.on.read(bench.data(new[0])) == "mine"
     await bench.destroy(*new)
     assert bench.on.traces() == bench.clean

@@ -17,7 +17,7 @@ from csi.bricks.lvmcopies import LvmCopies
 from csi.core import naming
 from csi.core.command import Command, Script
 from csi.core.errors import HostUnreachable, Incoherent, InUse, InvalidRequest, Unavailable
-from csi.core.model import Backend, BrickRole, Device, DeviceId, PlacedBrick
+from csi.core.model import Backend, BrickRole, Device, DeviceId, PlacedBrick, PoolSize
 from tests.contract import test_brick_backend as every
 from tests.contract.lvm_hosts import LaboratoryLvmHost, SimulatedLvmHost
 from tests.contract.test_brick_backend import (
@@ -136,6 +136,26 @@ async def test_the_total_of_a_device_does_not_change_with_the_claim_or_bricks(be
     with pytest.raises(Unavailable, match="still in use"):
         await bench.backend.give_back(bench.on.host, device)
     await bench.destroy(placed)
+
+
+async def test_a_device_is_given_back_only_if_it_is_ours_and_empty(bench: LvmBench) -> None:
+    device = bench.devices[0]
+    group = naming.volume_group(device.id)
+    bench.on.make_volume(group, "tp_x", "x")
+    with pytest.raises(Unavailable, match=r"still in use.*x"):
+        await bench.backend.give_back(bench.on.host, device)
+    bench.on.remove_volume(f"{group}/tp_x")
+    other = LvmBackend(bench.runner, "another", bench.on.fstab)
+    with pytest.raises(Unavailable, match=f"carries the mark of instance '{INSTANCE}'"):
+        await other.give_back(bench.on.host, device)
+    for _ in range(2):  # once more is fine
+        await bench.backend.give_back(bench.on.host, device)
+    assert await bench.backend.check(bench.on.host, device.path)
+    await bench.backend.claim(bench.on.host, device, INSTANCE)
+    # What somebody else has by now is left to him.
+    strange = replace(bench.devices[1], id=DeviceId("e" * 32))
+    await bench.backend.give_back(bench.on.host, strange)
+    await bench.backend.verify(bench.on.host, [bench.placed(device=1)])
 
 
 async def test_what_cannot_carry_bricks_is_refused_with_the_reason(bench: LvmBench) -> None:
@@ -383,3 +403,31 @@ async def test_a_broken_connection_is_told(bench: LvmBench) -> None:
     with pytest.raises(HostUnreachable):
         await bench.create(bench.placed())
     bench.runner.after = None
+
+
+# --- thin pools -------------------------------------------------------------------------------
+
+
+async def test_a_pool_is_extended_once_and_its_brick_says_what_it_takes(bench: LvmBench) -> None:
+    placed = bench.placed()
+    await bench.create(placed)
+    (before,) = await bench.backend.fullness(bench.on.host, [placed.device])
+    assert (before.name, before.bricks, before.promised) == (pool(placed), (placed.brick.id,), before.size)
+    wanted = PoolSize(placed.brick.id, before.size + (100 << 20), before.metadata_size + (4 << 20))
+    taking = replace(placed.brick, footprint=placed.brick.footprint + (104 << 20))
+    larger = replace(placed, identity=replace(placed.identity, brick=taking))
+    for _ in range(2):
+        await bench.backend.extend_pools(bench.on.host, [larger], [wanted])
+        (after,) = await bench.backend.fullness(bench.on.host, [placed.device])
+        assert (after.size, after.metadata_size) == (wanted.data, wanted.metadata)
+        assert after.room <= before.room - (104 << 20)
+        assert await bench.inspect(larger) == (whole(larger),)
+    # It never gets smaller, and never larger than there is room.
+    await bench.backend.extend_pools(bench.on.host, [larger], [PoolSize(placed.brick.id, 0, 0)])
+    with pytest.raises(Unavailable, match="has no room"):
+        await bench.backend.extend_pools(
+            bench.on.host, [larger], [replace(wanted, data=wanted.data + after.room + (64 << 20))]
+        )
+    assert await bench.backend.fullness(bench.on.host, [placed.device]) == (after,)
+    await bench.destroy(larger)
+    assert bench.on.traces() == bench.clean

@@ -71,6 +71,9 @@ async def test_a_copy_becomes_a_brick_and_each_may_go_first(bench: LvmBench) -> 
     (sealed,) = await bench.backend.seal(host, [copy])
     assert 0 < sealed <= measured + measured // 20 + (24 << 20)
     bench.on.write(f"{source.brick.path}/file", "second")
+    (found,) = await bench.backend.find_copies(host, [source.device])
+    assert (found.identity, found.taken) == (copy.identity, sealed)
+    assert found.moment > 1600000000
     size, _, inside = await _pool(bench, source.brick.id)
     assert inside == 2
     assert SIZE < size < 2 * SIZE
@@ -91,6 +94,7 @@ async def test_a_copy_becomes_a_brick_and_each_may_go_first(bench: LvmBench) -> 
     await bench.backend.verify_copies(host, [copy])
     await bench.backend.destroy_copies(host, [copy])
     await bench.backend.destroy_copies(host, [copy])
+    assert await bench.backend.find_copies(host, [source.device]) == ()
     assert (await _pool(bench, source.brick.id))[2] == 1
     await bench.destroy(restored)
     assert bench.on.traces() == bench.clean

@@ -12,6 +12,7 @@ import pytest
 
 from csi.core import naming, topologyfile
 from csi.core.model import Availability, Device, Host, OperationKind, Volume
+from csi.hosts.simulated.filesystem import FileSystem
 from csi.hosts.simulated.world import Fault, Kind, World
 from csi.kubernetes.api import Api, KubernetesApi
 from csi.store.kube.kinds import FINALIZER
@@ -168,6 +169,43 @@ async def test_what_holds_nothing_goes_at_once_and_hosts_wait_for_their_devices(
     for kind, name in (("GlusterHost", "storage-1"), ("GlusterHost", "storage-2"), ("GlusterCluster", "main")):
         await bench.gone(kind, name)
     assert next(bench.life.inventory.records(), None) is None
+
+
+async def test_a_disk_is_wiped_when_that_is_confirmed_and_given_back_when_it_is_deleted(bench: Bench) -> None:
+    machine = bench.world.machines["h1"]
+    disk = machine.add_disk("/dev/vdb", 20 << 30)
+    disk.filesystem = FileSystem("xfs", 20 << 30)
+    assert await bench.hand.apply(cluster(), host(1), device(1, path="/dev/vdb")) == ""
+    assert "destroyData" in await bench.refused("GlusterDevice", "disk-1", "InvalidRequest")
+    assert disk.filesystem is not None
+    assert await bench.hand.apply(device(1, path="/dev/vdb", destroyData=True)) == ""
+    await bench.accepted("GlusterDevice", "disk-1")
+    assert len(machine.lvm.groups) == 1
+    assert disk.filesystem is None
+    fault = bench.world.inject(Fault("h1", "csi_lvm_release*", Kind.ERROR, times=1))
+    await bench.hand.delete("GlusterDevice", "disk-1")
+    await bench.gone("GlusterDevice", "disk-1")
+    assert fault.struck == 1
+    assert (await bench.event("disk-1", "NotGivenBack"))["type"] == "Warning"
+    assert not machine.lvm.groups
+    assert not machine.lvm.physical
+
+
+async def test_a_disk_that_is_lost_is_let_go_of_when_it_is_said_to_have_failed(bench: Bench) -> None:
+    bench.world.machines["h1"].add_disk("/dev/vdb", 20 << 30)
+    assert await bench.hand.apply(cluster(), host(1), device(1, path="/dev/vdb")) == ""
+    await bench.accepted("GlusterDevice", "disk-1")
+    bench.world.inject(Fault("h1", "csi_lvm_release*", Kind.ERROR, times=1000))
+    await bench.hand.delete("GlusterDevice", "disk-1")
+
+    async def kept() -> bool:
+        found = condition(await bench.hand.look("GlusterDevice", "disk-1"), "Removable")
+        return found.get("reason") == "NotGivenBack" and "state: failed" in found["message"]
+
+    await until(kept)
+    assert await bench.hand.apply(device(1, path="/dev/vdb", state="failed")) == ""
+    await bench.gone("GlusterDevice", "disk-1")
+    assert len(bench.world.machines["h1"].lvm.groups) == 1
 
 
 async def test_a_wrong_path_is_told_and_may_be_corrected(bench: Bench) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 
 from csi import log
-from tests.crash import changing, copies, manifests, real, simulated
+from tests.crash import changing, copies, manifests, pools, real, simulated
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
     failed = passed = 0
     # A crash ends tasks that nobody waits for.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    for suite in (simulated.run, copies.run, changing.run, manifests.run, real.run):
+    for suite in (simulated.run, copies.run, changing.run, pools.run, manifests.run, real.run):
         for name, points, problems in suite():
             for problem in problems[:20]:
                 print(f"  {problem}")

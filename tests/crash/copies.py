@@ -29,8 +29,8 @@ SNAPSHOT, GROUP, COPY = "snapshot-crash", "group-crash", "pvc-copy"
 Act = Callable[[app.Core], Awaitable[object]]
 
 
-def _request(name: str, source: Source | None = None) -> CreateRequest:
-    return CreateRequest(name, 0, 0, params.parse({"volumeType": "replicate:3"}).spec, source)
+def _request(name: str, source: Source | None = None, **more: str) -> CreateRequest:
+    return CreateRequest(name, 0, 0, params.parse({"volumeType": "replicate:3", **more}).spec, source)
 
 
 async def _volumes(core: app.Core) -> None:
@@ -52,6 +52,16 @@ async def _restore(core: app.Core) -> None:
 
 async def _clone(core: app.Core) -> None:
     await core.volumes.create(_request(COPY, Source(SourceKind.VOLUME, naming.volume_id(NAMES[0]))))
+
+
+async def _regroup(core: app.Core) -> None:
+    source = Source(SourceKind.SNAPSHOT, naming.snapshot_id(SNAPSHOT))
+    await core.volumes.create(_request(COPY, source, restoreGid="new"))
+
+
+async def _regroup_clone(core: app.Core) -> None:
+    source = Source(SourceKind.VOLUME, naming.volume_id(NAMES[0]))
+    await core.volumes.create(_request(COPY, source, restoreGid="new"))
 
 
 async def _delete_source(core: app.Core) -> None:
@@ -100,7 +110,10 @@ SCENARIOS = (
     Copies("delete snapshot", (_volumes, _take), _untake),
     Copies("restore", (_volumes, _take), _restore),
     Copies("restore that fails at its start, and is undone", (_volumes, _take), _restore, "*volume start*"),
+    Copies("restore with a group of its own", (_volumes, _take), _regroup),
+    Copies("restore whose files can't be regrouped at first", (_volumes, _take), _regroup, "csi_regroup *"),
     Copies("clone", (_volumes,), _clone),
+    Copies("clone with a group of its own", (_volumes,), _regroup_clone),
     Copies("clone that fails when it is copied, and is undone", (_volumes,), _clone, "csi_share*"),
     Copies("group snapshot", (_volumes,), _take_group),
     Copies("delete group snapshot", (_volumes, _take_group), _untake_group),

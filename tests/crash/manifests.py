@@ -35,14 +35,24 @@ class _Writes(CrashingApi):
 class Scenario:
     name: str
     deletes: bool
+    path: str = "/srv/d0"  # of the device of each host
 
 
-SCENARIOS = (Scenario("take up 2 hosts and their devices", False), Scenario("let go of them", True))
+SCENARIOS = (
+    Scenario("take up 2 hosts and their devices", False),
+    Scenario("let go of them", True),
+    Scenario("take up 2 hosts and their disks", False, "/dev/vdb"),
+    Scenario("let go of them, and give the disks back", True, "/dev/vdb"),
+)
 
 
 class Trial:
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self.path = path
         self.world: World = hosts(len(_NUMBERS))
+        if path.startswith("/dev/"):
+            for number in _NUMBERS:
+                self.world.machines[f"h{number}"].add_disk(path, 20 << 30)
         self.server = Server()
         self.hand = DoubleHand(self.server)
         self.life: Life | None = None
@@ -68,13 +78,16 @@ class Trial:
     def is_taken_up(self) -> bool:
         assert self.life is not None
         devices = self.life.inventory.devices
-        return all(naming.device_id(naming.host_id(f"h{number}"), "/srv/d0") in devices for number in _NUMBERS)
+        return all(naming.device_id(naming.host_id(f"h{number}"), self.path) in devices for number in _NUMBERS)
 
     def is_let_go(self) -> bool:
+        """And no disk carries anything of ours."""
+        if any(machine.lvm.physical for machine in self.world.machines.values()):
+            return False
         return not any(self.server.at(kind.path, self.server.revision) for kind in KINDS)
 
     async def apply(self) -> None:
-        await self.hand.apply(*pool(_NUMBERS))
+        await self.hand.apply(*pool(_NUMBERS, self.path))
 
     async def delete(self) -> None:
         await self.hand.delete("GlusterCluster", "main")
@@ -103,7 +116,7 @@ class Trial:
 
 async def _undisturbed(scenario: Scenario) -> tuple[list[str], dict[str, object]]:
     """The labels of all points, and the hosts when the pool is taken up."""
-    trial = Trial()
+    trial = Trial(scenario.path)
     await trial.begin_life()
     await trial.apply()
     await trial.until(trial.is_taken_up)
@@ -122,7 +135,7 @@ async def try_point(scenario: Scenario, point: int, taken_up: dict[str, object])
 
     What goes on side by side does not take the same order each time: now and then the last points come no more.
     """
-    trial = Trial()
+    trial = Trial(scenario.path)
     await trial.begin_life()
     if scenario.deletes:
         await trial.apply()
@@ -140,7 +153,9 @@ async def try_point(scenario: Scenario, point: int, taken_up: dict[str, object])
     problems = trial.problems(taken_up)
     await trial.delete()
     await trial.until(trial.is_let_go)
-    problems += [f"let go, {problem}" for problem in difference(taken_up, traces(trial.world))]
+    # A directory keeps its mark, a disk keeps nothing.
+    blank = {name: value for name, value in taken_up.items() if "vg_" not in name}
+    problems += [f"let go, {problem}" for problem in difference(blank, traces(trial.world))]
     await trial.end_life()
     return problems
 

@@ -91,6 +91,8 @@ def exclusions(
             kind = carries(host, device) if spec.durability.arbiter else Carries.DATA
             least, free = need[kind][device.backend], inventory.free(device)
             if (forbidden := _forbids(host, device, spec)) is not None:
-                yield Exclusion(name, *forbidden)
+                # A device that is shut counts as offline; this says why.
+                shut = device_id in inventory.shut and forbidden[0] == Availability.OFFLINE
+                yield Exclusion(name, "thin pool", inventory.shut[device_id]) if shut else Exclusion(name, *forbidden)
             elif free < least:
                 yield Exclusion(name, "no space", f"{max(0, free)} bytes free, the least brick takes {least}")

@@ -69,6 +69,7 @@ class ThinPool:
     space: FileSystem
     active: bool = True
     tags: set[str] = field(default_factory=set)
+    metadata_used: int = 0  # bytes, beyond what an empty pool has; for tests, since nothing here counts it
 
 
 @dataclass(slots=True, eq=False)

@@ -1,7 +1,7 @@
 """What ``pvs``, ``vgs``, ``lvs`` and ``vgdisplay -c`` of a simulated host print.
 
 Fields, their order and their form are those of LVM 2.03.16 (``tests/recorded/lvm``). ``data_percent`` follows the
-simulated file systems; ``metadata_percent`` is always that of a pool that is nearly empty.
+simulated file systems; ``metadata_percent`` is that of a pool that is nearly empty, unless a test says otherwise.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from csi.hosts.simulated.lvm import (
 Sizes = Callable[[int], str]
 Row = dict[str, str]
 
-_METADATA_PERCENT = "10.45"
+_METADATA_PERCENT = 10.45
 UNITS = ("b", "k", "m", "g", "t")
 _NUMBERS = [
     "pv_size",
@@ -202,7 +202,9 @@ def _pool(group: VolumeGroup, pool: ThinPool, sizes: Sizes) -> Row:
         "lv_attr": f"twi-{state}tz--",
         "lv_active": "active" if pool.active else "",
         "data_percent": f"{100 * pool.space.used / pool.space.capacity:.2f}" if pool.active else "",
-        "metadata_percent": _METADATA_PERCENT if pool.active else "",
+        "metadata_percent": f"{_METADATA_PERCENT + 100 * pool.metadata_used / (pool.metadata * EXTENT):.2f}"
+        if pool.active
+        else "",
         "lv_tags": _tags(pool.tags),
         "thin_count": str(len(volumes)),
         "lv_metadata_size": sizes(pool.metadata * EXTENT),

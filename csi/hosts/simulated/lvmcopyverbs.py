@@ -69,7 +69,8 @@ def _copy(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
         own = _own(volume, new)
         if (done := widen(machine, group, volume.pool, new, own)).status:
             return done
-        tags = said.split(",") if new.startswith("brick_") else [*said.split(","), f"csi.share={-(-own // 1024)}"]
+        found = [] if new.startswith("brick_") else [f"csi.share={-(-own // 1024)}", "csi.taken=1700000000"]
+        tags = [*said.split(","), *found]
         given = [word for tag in tags for word in ("--addtag", tag)]
         skip = ("--setactivationskip", "n" if new.startswith("brick_") else "y")
         snapshot = ("--snapshot", f"{name}/{origin}", "--name", new)
@@ -84,7 +85,7 @@ def _copy_ours(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
     volume = machine.lvm.groups[name].volumes.get(copy)
     if volume is None:
         return DONE
-    said = re.sub(r",csi\.share=\d+", "", ",".join(sorted(volume.tags)))
+    said = re.sub(r",csi\.(share|taken)=\d+", "", ",".join(sorted(volume.tags)))
     return DONE if said in texts else failed(_EVIDENCE, f"/dev/{name}/{copy}\n{said}")
 
 

@@ -147,12 +147,36 @@ def _grow(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
     block = machine.blocks[f"/dev/mapper/{group}-{name}"]
     mount.filesystem.capacity = max(mount.filesystem.capacity, block.size)
     machine.write(f"{point}/brick.json", text + "\n")
-    if owner[3] == tags:
+    return _retag(machine, f"{group}/{owner[1]}", tags, owner[3])
+
+
+def _extend_pool(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
+    _, group, name, tags, text, metadata, data, point = argv
+    row = _row(machine, group, name)
+    if not row or point not in machine.mounts:
+        return failed(_NOT_MOUNTED, point)
+    there = machine.lvm.groups[group].pools[row[2]]
+    wide = f"{group}/{there.name}"
+    if (lacking := int(metadata) - (there.metadata * EXTENT >> 10)) > 0:
+        done = _lvm(machine, "lvextend", "-qq", "--autobackup=n", "--poolmetadatasize", f"+{lacking}K", wide)
+        if done.status:
+            return done
+    if int(data) > there.data * EXTENT >> 10:
+        done = _lvm(machine, "lvextend", "-qq", "--autobackup=n", "--size", f"{data}K", wide)
+        if done.status:
+            return done
+    machine.write(f"{point}/brick.json", text + "\n")
+    owner = row if row[3] else _row(machine, group, there.name)
+    return _retag(machine, f"{group}/{owner[1]}", tags, owner[3])
+
+
+def _retag(machine: Machine, name: str, new_tags: str, old_tags: str) -> Result:
+    if old_tags == new_tags:
         return DONE
-    old, new = set(owner[3].split(",")), set(tags.split(","))
+    old, new = set(old_tags.split(",")), set(new_tags.split(","))
     changes = [word for tag in sorted(old - new) for word in ("--deltag", tag)]
     changes += [word for tag in sorted(new) for word in ("--addtag", tag)]
-    return _lvm(machine, "lvchange", "-qq", "--autobackup=n", *changes, f"{group}/{owner[1]}")
+    return _lvm(machine, "lvchange", "-qq", "--autobackup=n", *changes, name)
 
 
 def _remove(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
@@ -212,11 +236,22 @@ def _claim(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
 
 
 def _release(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
-    _, path, name = argv
-    if name in machine.lvm.groups and (done := _lvm(machine, "vgremove", "-qq", name)).status:
-        return Result(_BUSY, stderr=done.stderr)
-    if path in machine.lvm.physical and (done := _lvm(machine, "pvremove", "-qq", path)).status:
-        return done
+    _, path, name, mark = argv
+    disks = [path]
+    if (there := machine.lvm.groups.get(name)) is not None:
+        if not set(mark.split(",")) <= there.tags:
+            return failed(_MARKED_OTHERWISE, ",".join(sorted(there.tags)))
+        if held := [f"{name}/{one}" for one in (*there.pools, *there.volumes)]:
+            return failed(_BUSY, "\n".join(held))
+        disks = [physical.device.path for physical in there.devices]
+        if (done := _lvm(machine, "vgremove", "-qq", name)).status:
+            return Result(_BUSY, stderr=done.stderr)
+    for disk in disks:
+        physical = machine.lvm.physical.get(disk)
+        if physical is None or physical.group is not None:
+            continue
+        if (done := _lvm(machine, "pvremove", "-qq", disk)).status:
+            return done
     point = f"/var/lib/heketi/mounts/{name}"
     directory = machine.find(point)
     if isinstance(directory, Directory) and not directory.children:
@@ -252,6 +287,7 @@ VERBS: dict[str, Program] = {
     "csi_lvm_format": _format,
     "csi_lvm_mount": _mount,
     "csi_lvm_grow": _grow,
+    "csi_lvm_extend_pool": _extend_pool,
     "csi_lvm_remove": _remove,
     "csi_lvm_facts": _facts,
     "csi_lvm_claim": _claim,

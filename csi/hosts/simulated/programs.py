@@ -234,6 +234,9 @@ def _find(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
     if action == ["-printf", "%b\\n"]:
         blocks = (f.allocated + (f.image.used if f.image else 0) for f in found.values())
         return Result(0, "".join(f"{b // 512}\n" for b in blocks))
+    if action == ["-printf", "%f %b %T@\\n"]:
+        sizes = {n: f.allocated + (f.image.used if f.image else 0) for n, f in found.items()}
+        return Result(0, "".join(f"{name} {size // 512} 1700000000.5\n" for name, size in sizes.items()))
     if action == ["-size", "+0", "-exec", "grep", "-h", "", "{}", "+"]:
         return Result(0, "".join(line + "\n" for f in found.values() for line in _lines(f.text)))
     return unknown(argv)

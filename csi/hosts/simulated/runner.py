@@ -17,7 +17,16 @@ from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, CommandTimeout, HostUnreachable, Superseded
 from csi.core.model import Host
 from csi.hosts.mandate import Mandate, Mandated, nobody
-from csi.hosts.simulated import barriers, brickverbs, copyverbs, glusterd_answers, lvmcopyverbs, lvmverbs, programs
+from csi.hosts.simulated import (
+    barriers,
+    brickverbs,
+    copyverbs,
+    glusterd_answers,
+    lvmcopyverbs,
+    lvmverbs,
+    programs,
+    regroupverbs,
+)
 from csi.hosts.simulated.block_programs import BLOCK_PROGRAMS
 from csi.hosts.simulated.lvm_programs import LVM_PROGRAMS
 from csi.hosts.simulated.machine import Machine
@@ -175,6 +184,8 @@ class SimulatedRunner:
                 return self._gluster(machine, [word for word in argv[1:] if not word.startswith("--")])
             case "csi_barrier_on" | "csi_barrier_off":
                 return barriers.run(self._world, machine, argv)
+            case "csi_regroup" | "csi_regroup_end":
+                return regroupverbs.run(self._world, machine, argv)
             case "csi_end_bricks":
                 if self._world.glusterd is not None:
                     self._world.glusterd.end_bricks(machine, argv[1])

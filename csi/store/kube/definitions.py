@@ -89,6 +89,7 @@ def _spec(kind: Kind) -> Document:
         "schema": {"type": "integer", "format": "int32", "minimum": 1, "description": "Of this document's format."},
         **schema["properties"],
         **{name: {"type": "string", "maxLength": 253, "description": text} for name, text in kind.said.items()},
+        **{name: {"type": "boolean", "description": text} for name, text in kind.confirmed.items()},
     }
     measured = {spelled(name) for name in kind.measured}
     required = [name for name in schema.pop("required", []) if name not in measured]

@@ -63,6 +63,8 @@ class Kind:
     measured: tuple[str, ...] = ()
     # What people say in place of a measured field, and its text. The record has no such field.
     said: dict[str, str] = field(default_factory=dict)
+    # What people confirm, true or false, when they ask for a record, and its text. It has no such field either.
+    confirmed: dict[str, str] = field(default_factory=dict)
     figures: tuple[Figure, ...] = ()
     texts: dict[str, str] = field(default_factory=dict)
 
@@ -204,6 +206,10 @@ KINDS: tuple[Kind, ...] = (
         by_people=True,
         measured=("id", "host_id", "backend", "total"),
         said={"host": "The GlusterHost that has the device: its name, or its id."},
+        confirmed={
+            "destroyData": "Whether a disk that holds something may be wiped when it is taken up. It is never wiped "
+            "otherwise, and one that belongs to a volume group in no case."
+        },
         figures=(
             Figure("usedBytes", "Bytes that bricks, and bricks that are being made, take of the device."),
             Figure("freeBytes", "Bytes that new bricks may take."),

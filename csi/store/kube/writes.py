@@ -12,6 +12,8 @@ of ``service/journal.py`` that was cut in two leaves a pair of records that no w
     the commit               its writes                            cut in two, it leaves          at the next start
     begin_create             put Operation; remove RestingGids     GIDs that rest on              nothing: they are due
     finish_create            put Volume; remove Operation          Volume, creation FORWARD       remove the Operation
+    finish_create with a     put regrouping; put Volume;           regrouping, creation FORWARD  remove the regrouping
+    regrouping               remove Operation                      ... and Volume                remove the creation
     begin_delete             put Volume DELETING; put Operation    Volume DELETING, no Operation  Volume READY again
     finish_delete            put RestingGid; remove Volume;        RestingGid, Volume, Operation  nothing: it is redone
                              remove Operation                      deletion, no Volume            remove the Operation

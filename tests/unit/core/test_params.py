@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from csi.core import documents, params
 from csi.core.errors import InvalidRequest
-from csi.core.model import Durability, Protection, TagRule, VolumeSpec, ZoneChecking
+from csi.core.model import Durability, Protection, RestoreGid, TagRule, VolumeSpec, ZoneChecking
 
 ID = "0123456789abcdef" * 2
 
@@ -142,6 +142,8 @@ ACCEPTED: list[tuple[str, str, str, Any]] = [
     ("clusterId", f"{ID},{'a' * 32}", "cluster_ids", (ID, "a" * 32)),
     ("zoneChecking", "strict", "zone_checking", ZoneChecking.STRICT),
     ("zoneChecking", "none", "zone_checking", ZoneChecking.NONE),
+    ("restoreGid", "New", "restore_gid", RestoreGid.NEW),
+    ("restoreGid", "source", "restore_gid", RestoreGid.SOURCE),
     ("deviceTag", "tier=ssd-1", "device_tag", TagRule("tier", "ssd-1")),
     ("deviceTag", "my-tier!=ssd", "device_tag", TagRule("my-tier", "ssd", equal=False)),
     ("deviceTag", "tier!=", "device_tag", TagRule("tier", "", equal=False)),
@@ -207,6 +209,8 @@ REFUSED = [
     ("clusterId", "abc", "32 hex digits"),
     ("clusterId", ID + ",", "32 hex digits"),
     ("zoneChecking", "maybe", "none or strict"),
+    ("restoreGid", "2000", "source or new"),
+    ("restoreGid", "", "source or new"),
     ("deviceTag", "tier", "key=value"),
     ("deviceTag", "=ssd", "key=value"),
     ("deviceTag", "a=b=c", "key=value"),

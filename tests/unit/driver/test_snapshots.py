@@ -24,6 +24,11 @@ async def test_a_snapshot_is_answered_whole(edge: Edge) -> None:
     assert (await edge.controller.GetSnapshot(pb.GetSnapshotRequest(snapshot_id=reply.snapshot_id))).snapshot == reply
 
 
+async def test_what_the_sidecar_acts_on_is_no_parameter_of_ours(edge: Edge) -> None:
+    given = {"csi.storage.k8s.io/volumesnapshot/name": "s", "deletionPolicy": "Retain"}
+    assert (await edge.controller.CreateSnapshot(take(**given))).snapshot.ready_to_use
+
+
 @pytest.mark.parametrize(
     ("request_", "word"),
     [(take(name=""), "name"), (take(volume=""), "source_volume_id"), (take(speed="11"), "speed")],

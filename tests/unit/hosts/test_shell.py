@@ -109,7 +109,7 @@ def test_a_shell_becomes_a_program(shell: list[str]) -> None:
 
 
 def test_the_functions_keep_to_the_rules_of_their_header() -> None:
-    for name in ("session.sh", "verbs.sh", "copyverbs.sh", "lvm.sh", "lvmcopies.sh"):
+    for name in ("session.sh", "verbs.sh", "copyverbs.sh", "lvm.sh", "lvmcopies.sh", "regroup.sh"):
         text = resources.files("csi.hosts").joinpath(name).read_text(encoding="utf-8")
         functions = re.findall(r"^([A-Za-z_]\w*) *\(\)", text, re.MULTILINE)
         assert functions

@@ -6,11 +6,13 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from re import fullmatch
 
 import pytest
 
 from csi import app, config
 from csi.bricks.filecopies import FileCopies
+from csi.bricks.lvmcopies import LvmCopies
 from csi.clock import SystemClock
 from csi.core import params, topologyfile
 from csi.core.model import Backend, Source, Volume
@@ -58,7 +60,7 @@ class Pool:
     async def forget(self) -> None:
         """A new driver that knows nothing."""
         await self.core.outside.gluster.close()
-        self.core = await _driver(self.world, self.settings)
+        self.core = await driver(self.world, self.settings)
 
 
 def topology(world: World) -> topologyfile.TopologyFile:
@@ -66,14 +68,14 @@ def topology(world: World) -> topologyfile.TopologyFile:
     nodes = [
         {
             "node": {"hostnames": {"manage": [m.name], "storage": [m.addresses[1]]}, "zone": number + 1},
-            "devices": [path for path in m.mounts if path.startswith("/srv/")],
+            "devices": [p for p in (*m.mounts, *m.blocks) if p.startswith("/srv/") or fullmatch("/dev/vd[a-z]", p)],
         }
         for number, m in enumerate(machines)
     ]
     return topologyfile.parse(json.dumps({"clusters": [{"nodes": nodes}]}))
 
 
-async def _driver(world: World, settings: config.Settings) -> app.Core:
+async def driver(world: World, settings: config.Settings) -> app.Core:
     # What was heard is always old, so hosts that a test takes away are missed at once.
     contacts = Contacts(lambda: time.monotonic() - 60)
     runner = HeardRunner(SimulatedRunner(world), contacts)
@@ -81,7 +83,10 @@ async def _driver(world: World, settings: config.Settings) -> app.Core:
         store=MemoryStore(),
         runner=runner,
         gluster=GlusterCli(runner, SystemClock(), heard=contacts),
-        backends={Backend.FILE: FileCopies(runner, settings.instance)},
+        backends={
+            Backend.FILE: FileCopies(runner, settings.instance),
+            Backend.LVM: LvmCopies(runner, settings.instance),
+        },
         clock=SystemClock(),
         contacts=contacts,
     )
@@ -97,7 +102,7 @@ async def pool() -> AsyncIterator[Pool]:
     for number in range(1, 4):
         world.add(f"h{number}", f"10.0.0.{number}", devices=("/srv/d0",), size=20 * GIB)
     settings = config.load(None, {"GLUSTER_CSI_GIDS__REST_SECONDS": "0", "GLUSTER_CSI_RECOVERY__GRACE": "0"})
-    pool = Pool(world, await _driver(world, settings), settings, {})
+    pool = Pool(world, await driver(world, settings), settings, {})
     failed = [progress.line for progress in await pool.load() if progress.failed]
     assert not failed
     pool.clean = traces(world)

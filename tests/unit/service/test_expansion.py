@@ -60,6 +60,14 @@ def check(pool: Pool, volume: Volume) -> None:
         assert (said.volume_size, said.brick) == (volume.size, brick)
 
 
+async def test_an_expansion_asks_each_host_once(pool: Pool) -> None:
+    volume = await pool.create()
+    done = len(pool.world.points)
+    await expand(pool, volume, 2 * GIB)
+    asked = [point for point in pool.world.points[done:] if "csi_brick_grow" in point and ": before" in point]
+    assert len(asked) == len(volume.bricks)
+
+
 def used(pool: Pool) -> int:
     return sum(pool.core.outside.store.inventory.used.values())
 

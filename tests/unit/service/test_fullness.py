@@ -12,7 +12,7 @@ from csi import metrics
 from csi.clock import SystemClock
 from csi.core.errors import Unavailable
 from csi.core.model import Backend, BrickId, Cluster, ClusterId, Device, DeviceId, Host, HostId
-from csi.core.pools import PoolFullness
+from csi.core.pools import PoolFullness, PoolLimit
 from csi.ports import Put
 from csi.service.fullness import Fullness
 from csi.service.operations import Operations
@@ -32,14 +32,19 @@ class Gauge:
         assert [device.backend for device in devices] == [Backend.LVM]
         if host.manage not in self.percent:
             raise Unavailable(f"{host.manage} is away")
-        return tuple(PoolFullness(d.id, BrickId(d.id), self.percent[host.manage], 1.0) for d in devices)
+        return tuple(
+            PoolFullness(
+                d.id, f"vg/{host.manage}", (BrickId(d.id),), (), ("pvc",), self.percent[host.manage], 1.0, 8, 4, 8, 64
+            )
+            for d in devices
+        )
 
 
 async def watching(gauge: Gauge) -> Fullness:
     store = MemoryStore()
     await store.open()
     await store.commit([Put(record) for record in (Cluster(CLUSTER), *HOSTS, *DEVICES, FILES)])
-    return Fullness(gauge, SystemClock(), store, 1, 80)
+    return Fullness(gauge, SystemClock(), store, 1, PoolLimit())
 
 
 async def test_a_pool_is_told_of_once_while_it_is_nearly_full() -> None:
@@ -69,5 +74,6 @@ async def test_the_figures_are_a_metric() -> None:
     store, registry = MemoryStore(), CollectorRegistry()
     await store.open()
     metrics.watch(store, Operations(), pools=watch.figures, registry=registry)
-    labels = {"host": "hb", "device": "/dev/vdb", "brick": DEVICES[1].id, "part": "data"}
+    brick = {"pool": "vg/hb", "brick": DEVICES[1].id, "volume": "pvc"}
+    labels = {"host": "hb", "device": "/dev/vdb", **brick, "part": "data"}
     assert registry.get_sample_value("gluster_csi_thin_pool_used_ratio", labels) == 0.2

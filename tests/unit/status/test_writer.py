@@ -13,6 +13,7 @@ from csi.core.errors import Unavailable
 from csi.core.model import (
     Backend,
     Brick,
+    BrickId,
     Cluster,
     ClusterId,
     Device,
@@ -26,10 +27,12 @@ from csi.core.model import (
     VolumeSpec,
     VolumeState,
 )
+from csi.core.pools import PoolFullness, PoolLimit
 from csi.hosts.contacts import Contact, Contacts
 from csi.kubernetes.api import Answer, Body
 from csi.kubernetes.events import Events
 from csi.ports import Put, Remove
+from csi.service.fullness import Health
 from csi.status.conditions import Condition
 from csi.status.writer import Pace, Remark, StatusWriter
 from csi.store.kube import KubeStore
@@ -131,6 +134,44 @@ async def bench() -> AsyncIterator[Bench]:
     yield bench
     await bench.end()
     await store.close()
+
+
+def health(*percents: float, crossed: bool = False) -> Health:
+    pools = tuple(
+        PoolFullness(DEVICE.id, f"vg/tp{n}", (BrickId("b"),), (), ("pvc-1",), percent, 3.0, 8, 4, 9, 64)
+        for n, percent in enumerate(percents)
+    )
+    return Health(DEVICE, pools, pools if crossed else (), PoolLimit())
+
+
+async def test_thin_pools_that_are_full_are_a_condition_of_their_device_and_an_event(bench: Bench) -> None:
+    writer = bench.begin()
+    writer.heed_pools(health())
+    await settled(bench, DEVICE, "Ready")
+
+    def told() -> Document:
+        return condition({"status": bench.status(DEVICE)}, "ThinPoolsHealthy")
+
+    await until(lambda: _is(told().get("status") == "True"), 5)
+    writer.heed_pools(health(91.2, crossed=True))
+    await until(lambda: _is(told().get("status") == "False"), 5)
+    assert told()["reason"] == "Refusing"
+    for word in ("vg/tp0", "'pvc-1'", "brick b", "91 %", "80 %"):
+        assert word in told()["message"]
+    await until(lambda: _is(bench.events(DEVICE.id) == ["ThinPoolNearlyFull"]), 5)
+    assert bench.status(DEVICE)["phase"] == "Ready"
+    # The same to the percent is no news.
+    written = len(bench.api.statuses)
+    writer.heed_pools(health(91.4))
+    await asyncio.sleep(0.1)
+    assert len(bench.api.statuses) == written
+    writer.heed_pools(health())
+    await until(lambda: _is(told().get("status") == "True"), 5)
+    assert bench.events(DEVICE.id) == ["ThinPoolNearlyFull"]
+
+
+async def _is(value: bool) -> bool:
+    return value
 
 
 async def test_what_was_there_before_is_told_of_once(bench: Bench) -> None:

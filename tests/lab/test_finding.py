@@ -1,0 +1,66 @@
+"""Snapshots on real hosts, when all that the driver knew is gone."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from csi.api import csi_pb2 as pb
+from csi.api import csi_pb2_grpc as rpc
+from tests.driver import GIB, Driver
+from tests.lab import Lab
+from tests.lab.test_snapshots import TYPES, contents, copy, drop, fill, mounted, take
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture
+def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
+    driver = Driver(clean_lab, tmp_path / "driver", settings={"gids": {"rest_seconds": 0}})
+    driver.start()
+    yield driver
+    driver.remove()
+
+
+def test_all_is_found_again_and_serves_as_before(driver: Driver, tmp_path: Path) -> None:
+    with driver.client() as client:
+        volume = client.create("pvc", GIB, TYPES["disperse"])
+        other = client.create("other", GIB, TYPES["none"])
+        with mounted(client, volume, tmp_path) as root:
+            fill(root)
+            before = contents(root)
+            snapshot = take(client, "snapshot-1", volume)
+            (root / "new-1").unlink()
+            subprocess.run(["sync", "-f", str(root)], check=True, timeout=60)
+        asked = pb.CreateVolumeGroupSnapshotRequest(name="g", source_volume_ids=[volume.volume_id, other.volume_id])
+        groups = rpc.GroupControllerStub(client.channel)
+        group = groups.CreateVolumeGroupSnapshot(asked, timeout=60).group_snapshot
+    driver.stop(signal.SIGKILL)
+    for left in driver.directory.glob("state.db*"):
+        left.unlink()
+    driver.start()
+    with driver.client() as client:
+        listed = client.controller.ListSnapshots(pb.ListSnapshotsRequest(), timeout=20).entries
+        found = {entry.snapshot.snapshot_id: entry.snapshot for entry in listed}
+        assert set(found) == {snapshot.snapshot_id, *(s.snapshot_id for s in group.snapshots)}
+        again = found[snapshot.snapshot_id]
+        assert again.ready_to_use
+        assert (again.source_volume_id, again.size_bytes) == (snapshot.source_volume_id, snapshot.size_bytes)
+        assert abs(again.creation_time.seconds - snapshot.creation_time.seconds) <= 2
+        client.delete(volume.volume_id)
+        restored = copy(client, "restored", again, TYPES["disperse"])
+        with mounted(client, restored, tmp_path) as root:
+            assert contents(root) == before
+        drop(client, again)
+        groups = rpc.GroupControllerStub(client.channel)
+        request = pb.DeleteVolumeGroupSnapshotRequest(group_snapshot_id=group.group_snapshot_id)
+        groups.DeleteVolumeGroupSnapshot(request, timeout=60)
+        for one in (restored, other):
+            client.delete(one.volume_id)
+        with pytest.raises(grpc.RpcError):
+            copy(client, "more", again, TYPES["disperse"])
