@@ -84,7 +84,7 @@ lab-data: $(APT) $(APT_LVM) $(DEV) ## ... expansion, snapshots, clones, other ki
 	$(AS_ROOT) $(BIN)/pytest $(LAB_DATA)
 
 lab-lvm: $(APT_LVM) $(DEV) ## The main job and Heketi's bricks on real LVM, in a virtual machine (root)
-	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 900 -- pytest --timeout 600 -m lab tests/lvm/test_main_job.py tests/lvm/test_heketi.py
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 1800 -- pytest --timeout 600 -m lab tests/lvm/test_main_job.py tests/lvm/test_heketi.py
 
 .PHONY: lab-lvm-full
 lab-lvm-full: $(APT_LVM) $(DEV) ## All tests with real LVM, copies and contract included: half an hour (root)
@@ -95,7 +95,7 @@ sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 
 .PHONY: sanity-lvm
 sanity-lvm: $(APT_LVM) $(DEV) $(SANITY) ## csi-sanity on a real pool whose bricks are on LVM, in a virtual machine (root)
-	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 3600 -- python -m tests.sanity
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 7200 -- python -m tests.sanity
 
 api: $(APT_CLUSTER) $(DEV) kubernetes ## State, leadership and groups on a real API server (root)
 	$(AS_ROOT) $(BIN)/pytest tests/contract tests/standby tests/cluster/test_controlplane.py -m cluster
