@@ -16,23 +16,8 @@ import pytest
 
 from csi.api import csi_pb2 as pb
 from tests.driver import GIB, Client, Driver, patiently
-from tests.lab import Lab
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture
-def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(clean_lab, tmp_path / "driver", settings={"gids": {"rest_seconds": 0}})
-    driver.start()
-    yield driver
-    driver.remove()
-
-
-@pytest.fixture
-def client(driver: Driver) -> Iterator[Client]:
-    with driver.client() as client:
-        yield client
 
 
 def expand(client: Client, volume_id: str, required: int, limit: int = 0, timeout: float = 60) -> int:

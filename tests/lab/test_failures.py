@@ -6,25 +6,16 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
 
 from tests.driver import GIB, LATER, Driver, patiently
-from tests.lab import Lab
 
 pytestmark = pytest.mark.lab
 PATIENCE = 40.0  # seconds for something that happens when a host is back
-
-
-@pytest.fixture
-def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(clean_lab, tmp_path / "driver", settings={"gids": {"rest_seconds": 0}})
-    driver.start()
-    yield driver
-    driver.remove()
 
 
 def eventually(what: str, ready: Callable[[], bool]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -13,18 +12,9 @@ import pytest
 from csi.api import csi_pb2 as pb
 from csi.api import csi_pb2_grpc as rpc
 from tests.driver import GIB, Driver
-from tests.lab import Lab
 from tests.lab.test_snapshots import TYPES, contents, copy, drop, fill, mounted, take
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture
-def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(clean_lab, tmp_path / "driver", settings={"gids": {"rest_seconds": 0}})
-    driver.start()
-    yield driver
-    driver.remove()
 
 
 def test_all_is_found_again_and_serves_as_before(driver: Driver, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -19,20 +18,6 @@ from tests.driver import GIB, Client, Driver, capability
 from tests.lab import Lab
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture
-def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(clean_lab, tmp_path / "driver", settings={"gids": {"rest_seconds": 0}})
-    driver.start()
-    yield driver
-    driver.remove()
-
-
-@pytest.fixture
-def client(driver: Driver) -> Iterator[Client]:
-    with driver.client() as client:
-        yield client
 
 
 def gluster_volumes(lab: Lab) -> list[str]:

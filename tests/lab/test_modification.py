@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -12,25 +11,10 @@ import pytest
 
 from csi.api import csi_pb2 as pb
 from tests.driver import GIB, Client, Driver, capability, patiently
-from tests.lab import Lab
 from tests.lab.system import wait_for
 from tests.lab.test_expansion import df, expand, mounted
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture
-def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(clean_lab, tmp_path / "driver", settings={"gids": {"rest_seconds": 0}})
-    driver.start()
-    yield driver
-    driver.remove()
-
-
-@pytest.fixture
-def client(driver: Driver) -> Iterator[Client]:
-    with driver.client() as client:
-        yield client
 
 
 def modify(client: Client, volume: pb.Volume, **parameters: str) -> None:

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -24,20 +23,6 @@ pytestmark = pytest.mark.lab
 
 OTHER = 3000
 ANYBODY = 4711  # neither owner nor group of anything
-
-
-@pytest.fixture
-def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(clean_lab, tmp_path / "driver", settings={"gids": {"rest_seconds": 0}})
-    driver.start()
-    yield driver
-    driver.remove()
-
-
-@pytest.fixture
-def client(driver: Driver) -> Iterator[Client]:
-    with driver.client() as client:
-        yield client
 
 
 def fill(root: Path) -> None:

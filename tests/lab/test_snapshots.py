@@ -43,12 +43,6 @@ def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
     driver.remove()
 
 
-@pytest.fixture
-def client(driver: Driver) -> Iterator[Client]:
-    with driver.client() as client:
-        yield client
-
-
 def take(client: Client, name: str, volume: pb.Volume) -> pb.Snapshot:
     request = pb.CreateSnapshotRequest(name=name, source_volume_id=volume.volume_id)
     return client.controller.CreateSnapshot(request, timeout=60).snapshot
