@@ -1,22 +1,58 @@
-"""A driver over the laboratory, for tests that need no other settings."""
+"""A driver over the laboratory. The tests of a file share one: a start costs as much as most of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
+from csi.api import csi_pb2 as pb
 from tests.driver import Client, Driver
 from tests.lab import Lab
 
 
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Any]:
+    """Of the drivers of a file."""
+    return {"gids": {"rest_seconds": 0}}
+
+
+@pytest.fixture(scope="module")
+def drivers(lab: Lab) -> Iterator[list[Driver]]:
+    """The one that runs, or none."""
+    running: list[Driver] = []
+    yield running
+    for driver in running:
+        driver.remove()
+
+
 @pytest.fixture
-def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
-    driver = Driver(clean_lab, tmp_path / "driver", settings={"gids": {"rest_seconds": 0}})
-    driver.start()
+def driver(
+    drivers: list[Driver], clean_lab: Lab, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Driver]:
+    """Another one after a test that ended it, or left it anything."""
+    if not drivers:
+        made = Driver(clean_lab, Path(tmp_path_factory.mktemp("driver")), settings=settings)
+        drivers.append(made)
+        made.start()
+    (driver,) = drivers
+    process = driver.process
     yield driver
-    driver.remove()
+    if driver.process is not process or not _is_blank(driver):
+        driver.remove()
+        drivers.clear()
+
+
+def _is_blank(driver: Driver) -> bool:
+    try:
+        with driver.client() as client:
+            volumes = client.controller.ListVolumes(pb.ListVolumesRequest(), timeout=5).entries
+            return not volumes and not client.controller.ListSnapshots(pb.ListSnapshotsRequest(), timeout=5).entries
+    except grpc.RpcError:
+        return False
 
 
 @pytest.fixture

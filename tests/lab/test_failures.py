@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -16,6 +16,14 @@ from tests.driver import GIB, LATER, Driver, patiently
 
 pytestmark = pytest.mark.lab
 PATIENCE = 40.0  # seconds for something that happens when a host is back
+
+
+@pytest.fixture(autouse=True)
+def _alone(driver: Driver, drivers: list[Driver]) -> Iterator[None]:
+    """None that has met dead hosts goes on to the next test: it would wait before it tries them again."""
+    yield
+    driver.remove()
+    drivers.clear()
 
 
 def eventually(what: str, ready: Callable[[], bool]) -> None:

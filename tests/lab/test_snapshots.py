@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -33,14 +34,10 @@ TYPES = {
 }
 
 
-@pytest.fixture
-def driver(clean_lab: Lab, tmp_path: Path) -> Iterator[Driver]:
-    # A volume of 2 GiB has two sets of bricks.
-    settings = {"gids": {"rest_seconds": 0}, "placement": {"max_brick": GIB}}
-    driver = Driver(clean_lab, tmp_path / "driver", settings=settings)
-    driver.start()
-    yield driver
-    driver.remove()
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Any]:
+    """A volume of 2 GiB has two sets of bricks."""
+    return {"gids": {"rest_seconds": 0}, "placement": {"max_brick": GIB}}
 
 
 def take(client: Client, name: str, volume: pb.Volume) -> pb.Snapshot:
@@ -130,12 +127,13 @@ def test_what_was_there_is_there_again(client: Client, driver: Driver, tmp_path:
 
 
 @pytest.mark.parametrize("sets", [1, 2])
-def test_what_was_there_is_there_again_in_four_parts_and_two_more(tmp_path: Path, sets: int) -> None:
+def test_what_was_there_is_there_again_in_four_parts_and_two_more(
+    settings: dict[str, Any], tmp_path: Path, sets: int
+) -> None:
     """Six bricks to a set, a host for each."""
     lab = Lab(f"{session_instance()[:7]}w", hosts=6, devices=1)
     try:
         lab.up(pool=True)
-        settings = {"gids": {"rest_seconds": 0}, "placement": {"max_brick": GIB}}
         driver = Driver(lab, tmp_path / "driver", settings=settings)
         driver.start()
         try:
