@@ -4,9 +4,11 @@ PY := .venv/bin/python
 BIN := .venv/bin
 STAMPS := .tools/stamps
 # What touches namespaces, mounts and loop devices. Everything else runs as who you are.
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI --preserve-env=CSI_TOOLS_CACHE --preserve-env=CRASH_EVERY)
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=CI --preserve-env=CSI_TOOLS_CACHE --preserve-env=CRASH_EVERY --preserve-env=KILLS)
 # 1: every point is tried. N: every N-th of what changes and copies volumes; `make test` has no time for all.
 export CRASH_EVERY ?= 1
+# How often plug-in and daemon are killed while fio writes. On a node of Kubernetes it is 20 times in any case.
+export KILLS ?= 20
 # What takes long to make and depends on versions alone, outside the checkout. Said once: root's home is another.
 export CSI_TOOLS_CACHE ?= $(HOME)/.cache/gluster-csi
 
@@ -37,7 +39,7 @@ demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from bi
 
 # ALSO: suites that need Kubernetes, where it is to be had. The longest come first.
 test: tools $(if $(ALSO),$(BUILT)) ## All tests, on a real pool, three suites at a time; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 lab-pool lab-data contract crash $(ALSO) sanity unit
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 lab-pool lab-data contract crash $(ALSO) sanity unit
 	@$(MAKE) --no-print-directory lab-lvm
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root

@@ -25,7 +25,7 @@ from tests.mounts_daemon import MountsDaemon
 
 pytestmark = pytest.mark.lab
 
-TIMES = 20
+TIMES = int(os.environ.get("KILLS", "20"))
 
 
 @pytest.fixture
