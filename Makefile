@@ -134,6 +134,11 @@ e2e-full: $(APT_CLUSTER) $(DEV) kubernetes-suite ## The external storage suite o
 	@tools/install.sh chart
 	@$(AS_ROOT) $(PY) -m tests.external
 
+.PHONY: e2e-part
+e2e-part: $(APT_CLUSTER) $(DEV) kubernetes-suite ## ... but those that Kubernetes calls slow (root)
+	@tools/install.sh chart
+	@$(AS_ROOT) $(PY) -m tests.external --without "[Slow]"
+
 .PHONY: cluster-test
 cluster-test: $(APT_CLUSTER) $(DEV) kubernetes ## Tests of the API server and the node that the other tests use (root)
 	$(AS_ROOT) $(BIN)/pytest tests/cluster

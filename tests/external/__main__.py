@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.external", description=__doc__)
     parser.add_argument("--only", metavar="PATTERN", action="append", help="those that the pattern is found in")
+    parser.add_argument("--without", metavar="PATTERN", action="append", default=[], help="... is not found in")
     parser.add_argument("--processes", type=int, default=PROCESSES, help="specs at a time (default: %(default)s)")
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="where to leave reports, output and logs")
     return parser
@@ -68,7 +69,7 @@ def _run(installation: Installation, reasons: Reasons, options: argparse.Namespa
     installation.cluster.apply(attributes("reading", volumeOptions="performance.readdir-ahead on"))
     names = suite.names()
     problems = specs.stale(names, reasons)
-    started = specs.chosen(names, reasons, options.only or [""])
+    started = specs.chosen(names, reasons, options.only or [""], options.without)
     began = time.monotonic()
     outcome = suite.run(started, options.processes, _SECONDS)
     problems += specs.judge(started, outcome, reasons)

@@ -58,10 +58,12 @@ def read(report: Sequence[Mapping[str, Any]]) -> list[Spec]:
     return found
 
 
-def chosen(names: Iterable[str], reasons: Reasons, wanted: Iterable[str] = ("",)) -> list[str]:
+def chosen(
+    names: Iterable[str], reasons: Reasons, wanted: Iterable[str] = ("",), without: Iterable[str] = ()
+) -> list[str]:
     """Those to start: wanted, and not among those that are never run."""
-    patterns = list(wanted)
-    return [name for name in names if covered(name, patterns) and not covered(name, reasons.never_run)]
+    patterns, others = list(wanted), [*without, *reasons.never_run]
+    return [name for name in names if covered(name, patterns) and not covered(name, others)]
 
 
 def stale(names: Sequence[str], reasons: Reasons) -> list[str]:

@@ -45,6 +45,7 @@ def test_a_pattern_is_text_with_gaps() -> None:
 def test_what_is_never_run_is_not_chosen() -> None:
     assert chosen([FILES, BLOCK, RUDE], REASONS) == [FILES, BLOCK]
     assert chosen([FILES, BLOCK, RUDE], REASONS, ["default fs", "Disruptive"]) == [FILES]
+    assert chosen([FILES, BLOCK, RUDE], REASONS, without=["default fs"]) == [BLOCK]
 
 
 def test_a_pattern_that_fits_no_spec_is_told() -> None:
