@@ -50,9 +50,7 @@ class PlainLvm(PlainPool):
             f"echo '{mapped} {mount} xfs {OPTIONS} 1 2' >> /etc/fstab && mount -o {OPTIONS} {mapped} {mount} && "
             f"mkdir {mount}/brick && chgrp {gid} {mount}/brick && chmod 2770 {mount}/brick"
         )
-        bricks = " ".join(f"{host.address}:{mount}/brick" for host in self.lab.hosts)
-        await self.gluster(f"volume create {name} replica 3 {bricks}")
-        await self.gluster(f"volume start {name}")
+        await self.begin(name, mount)
 
     async def delete(self, name: str) -> None:
         await self.gluster(f"volume stop {name}")

@@ -82,6 +82,10 @@ class PlainPool:
             f"mount -o {options} {image} {mount} && echo '{image} {mount} xfs {options},nofail 0 0' >> /etc/fstab && "
             f"mkdir {mount}/brick && chgrp {gid} {mount}/brick && chmod 2770 {mount}/brick"
         )
+        await self.begin(name, mount)
+
+    async def begin(self, name: str, mount: str) -> None:
+        """The volume of the bricks that are mounted there; started."""
         bricks = " ".join(f"{host.address}:{mount}/brick" for host in self.lab.hosts)
         await self.gluster(f"volume create {name} replica 3 {bricks}")
         await self.gluster(f"volume start {name}")

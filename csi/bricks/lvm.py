@@ -286,15 +286,13 @@ def _make(placed: PlacedBrick, texts: Sequence[str]) -> list[Command]:
 
 
 def _grow(placed: PlacedBrick) -> Command:
-    said = (lvmtags.of_brick(placed.identity), identity.write(placed.identity))
     sized = (*lvmpaths.kibibytes(placed), lvmpaths.mount_point(placed))
-    return Command(("csi_lvm_grow", *lvmpaths.names(placed), *said, *sized))
+    return Command(("csi_lvm_grow", *lvmpaths.names(placed), *_said(placed), *sized))
 
 
 def _extend(placed: PlacedBrick, pool: PoolSize) -> Command:
-    said = (lvmtags.of_brick(placed.identity), identity.write(placed.identity))
     sized = (str(pool.metadata >> 10), str(pool.data >> 10), lvmpaths.mount_point(placed))
-    return Command(("csi_lvm_extend_pool", *lvmpaths.names(placed)[:2], *said, *sized))
+    return Command(("csi_lvm_extend_pool", *lvmpaths.names(placed)[:2], *_said(placed), *sized))
 
 
 def _state(

@@ -185,8 +185,9 @@ csi_brick_say() {
     printf '%s\n' "$3" >"$2" && sync -- "$2" && mv -- "$2" "$1"
 }
 
-# FILE PART TEXT: the file says TEXT. Where only figures of the line change, they do in place: after a power cut it is the old
-# line or the new one, and both are known as ours. A line that has another length is written as csi_brick_say does.
+# FILE PART TEXT: the file says TEXT. A line of the same length is written in place, and not flushed: a power cut may bring back
+# the old one, or one of its figures, which is known as ours all the same, for sizes are no part of whose a brick is. Where
+# more than sizes changes, the caller flushes. A line of another length could be cut short, so csi_brick_say writes it.
 csi_brick_correct() {
     local line
     line=
