@@ -46,6 +46,7 @@ def patiently(call: Callable[[], T], seconds: float = 40 * SLOWNESS) -> T:
         except grpc.RpcError as error:
             if error.code() not in LATER or time.monotonic() > deadline:
                 raise
+            print(f"asked again: {error.details()}", file=sys.stderr)
         time.sleep(0.2)
 
 

@@ -31,6 +31,7 @@ Volume V is not a distribute volume or contains only 1 brick. …   rebalance st
 Cannot delete Volume V ,as it has N snapshots. …                  delete (binary)         HELD
 H is either already part of another cluster or …                  probe (opErrno 3)       HELD
 Probe returned with Transport endpoint is not connected           probe (opErrno 107)     DISCONNECTED
+Launching heal operation to … on volume V has been successful     heal, plain text        DONE
 Error : Request timed out                                         any, plain text         SILENT
 Connection failed. Please check if gluster daemon is operational. any, plain text         NO_DAEMON
 ================================================================  ======================  =====================
@@ -91,6 +92,7 @@ _TEXTS = tuple(
         (r"Rebalance not started for volume ", Meaning.STOPPED),
         (r"Volume \S+ is not a distribute volume or contains only 1 brick", Meaning.ONE_SET),
         (r"Cannot delete Volume .* snapshots", Meaning.HELD),
+        (r"Launching heal operation to perform index self heal .* has been successful", Meaning.DONE),
         (r"Error : Request timed out", Meaning.SILENT),
         (r"Connection failed\. Please check if gluster daemon is operational", Meaning.NO_DAEMON),
     )
@@ -152,9 +154,10 @@ def read(host: str, command: str, said: bytes | str, status: int = 0) -> Answer 
     start = text.find("<?xml")
     if start < 0:
         plain = text.strip()
-        if not status or not plain:
+        meaning = _meaning(command, 0, plain)
+        if not plain or (not status and meaning is not Meaning.DONE):
             return None
-        return Answer(host, command, _meaning(command, 0, plain), status, plain[-500:])
+        return Answer(host, command, meaning, status, plain[-500:])
     try:
         # The declared encoding is about bytes; this is text already.
         document = ElementTree.fromstring(text[text.index("?>", start) + 2 :].strip())  # noqa: S314 -- glusterd's own

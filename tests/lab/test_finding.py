@@ -10,9 +10,8 @@ import grpc
 import pytest
 
 from csi.api import csi_pb2 as pb
-from csi.api import csi_pb2_grpc as rpc
 from tests.driver import GIB, Driver
-from tests.lab.test_snapshots import TYPES, contents, copy, drop, fill, mounted, take
+from tests.lab.test_snapshots import TYPES, contents, copy, drop, drop_group, fill, mounted, take, take_group
 
 pytestmark = pytest.mark.lab
 
@@ -27,9 +26,7 @@ def test_all_is_found_again_and_serves_as_before(driver: Driver, tmp_path: Path)
             snapshot = take(client, "snapshot-1", volume)
             (root / "new-1").unlink()
             subprocess.run(["sync", "-f", str(root)], check=True, timeout=60)
-        asked = pb.CreateVolumeGroupSnapshotRequest(name="g", source_volume_ids=[volume.volume_id, other.volume_id])
-        groups = rpc.GroupControllerStub(client.channel)
-        group = groups.CreateVolumeGroupSnapshot(asked, timeout=60).group_snapshot
+        group = take_group(client, "g", [volume, other])
     driver.stop(signal.SIGKILL)
     for left in driver.directory.glob("state.db*"):
         left.unlink()
@@ -47,9 +44,7 @@ def test_all_is_found_again_and_serves_as_before(driver: Driver, tmp_path: Path)
         with mounted(client, restored, tmp_path) as root:
             assert contents(root) == before
         drop(client, again)
-        groups = rpc.GroupControllerStub(client.channel)
-        request = pb.DeleteVolumeGroupSnapshotRequest(group_snapshot_id=group.group_snapshot_id)
-        groups.DeleteVolumeGroupSnapshot(request, timeout=60)
+        drop_group(client, group)
         for one in (restored, other):
             client.delete(one.volume_id)
         with pytest.raises(grpc.RpcError):

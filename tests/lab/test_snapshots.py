@@ -18,13 +18,15 @@ import grpc
 import pytest
 
 from csi.api import csi_pb2 as pb
+from csi.api import csi_pb2_grpc as rpc
 from tests.driver import GIB, Client, Driver, capability, patiently
 from tests.lab import Lab
 from tests.lab.fixtures import session_instance
-from tests.lab.system import wait_for
+from tests.lab.system import SLOWNESS, wait_for
 
 pytestmark = pytest.mark.lab
 
+PATIENCE = 40.0 * SLOWNESS
 TYPES = {
     "replicate": {"volumeType": "replicate:3"},
     "arbiter": {"volumeType": "replicate:3", "arbiter": "true"},
@@ -40,17 +42,37 @@ def settings() -> dict[str, Any]:
     return {"gids": {"rest_seconds": 0}, "placement": {"max_brick": GIB}}
 
 
-def take(client: Client, name: str, volume: pb.Volume) -> pb.Snapshot:
+def take(client: Client, name: str, volume: pb.Volume, *, patience: float = PATIENCE) -> pb.Snapshot:
+    """``patience``, in seconds, here and below: for how long a "not now" is asked again, as sidecars ask."""
     request = pb.CreateSnapshotRequest(name=name, source_volume_id=volume.volume_id)
-    return client.controller.CreateSnapshot(request, timeout=60).snapshot
+    return patiently(lambda: client.controller.CreateSnapshot(request, timeout=60), patience).snapshot
 
 
 def drop(client: Client, snapshot: pb.Snapshot) -> None:
-    client.controller.DeleteSnapshot(pb.DeleteSnapshotRequest(snapshot_id=snapshot.snapshot_id), timeout=60)
+    request = pb.DeleteSnapshotRequest(snapshot_id=snapshot.snapshot_id)
+    patiently(lambda: client.controller.DeleteSnapshot(request, timeout=60))
+
+
+def take_group(client: Client, name: str, volumes: Sequence[pb.Volume]) -> pb.VolumeGroupSnapshot:
+    request = pb.CreateVolumeGroupSnapshotRequest(name=name, source_volume_ids=[v.volume_id for v in volumes])
+    groups = rpc.GroupControllerStub(client.channel)
+    return patiently(lambda: groups.CreateVolumeGroupSnapshot(request, timeout=60)).group_snapshot
+
+
+def drop_group(client: Client, group: pb.VolumeGroupSnapshot) -> None:
+    request = pb.DeleteVolumeGroupSnapshotRequest(group_snapshot_id=group.group_snapshot_id)
+    groups = rpc.GroupControllerStub(client.channel)
+    patiently(lambda: groups.DeleteVolumeGroupSnapshot(request, timeout=60))
 
 
 def copy(
-    client: Client, name: str, of: pb.Snapshot | pb.Volume, parameters: dict[str, str] | None = None, size: int = 0
+    client: Client,
+    name: str,
+    of: pb.Snapshot | pb.Volume,
+    parameters: dict[str, str] | None = None,
+    size: int = 0,
+    *,
+    patience: float = PATIENCE,
 ) -> pb.Volume:
     """A volume that begins as a copy."""
     if isinstance(of, pb.Volume):
@@ -66,7 +88,7 @@ def copy(
         parameters=parameters or {},
         volume_content_source=source,
     )
-    volume = client.controller.CreateVolume(request, timeout=60).volume
+    volume = patiently(lambda: client.controller.CreateVolume(request, timeout=60), patience).volume
     assert volume.content_source == source
     return volume
 
@@ -297,9 +319,6 @@ def test_every_write_that_was_acknowledged_and_none_that_came_later(
 
 
 def test_a_group_shows_all_its_volumes_at_one_moment(client: Client, driver: Driver, tmp_path: Path) -> None:
-    from csi.api import csi_pb2_grpc as rpc
-
-    groups = rpc.GroupControllerStub(client.channel)
     kinds = ["replicate", "disperse", "none"]
     volumes = [client.create(f"pvc-{kind}", GIB, TYPES[kind]) for kind in kinds]
     with (
@@ -310,8 +329,7 @@ def test_a_group_shows_all_its_volumes_at_one_moment(client: Client, driver: Dri
     ):
         writer.wait_for(30)
         acknowledged = writer.acknowledged
-        asked = pb.CreateVolumeGroupSnapshotRequest(name="g", source_volume_ids=[v.volume_id for v in volumes])
-        group = groups.CreateVolumeGroupSnapshot(asked, timeout=60).group_snapshot
+        group = take_group(client, "g", volumes)
         begun = writer.begun
         writer.wait_for(writer.acknowledged + 5)
     assert writer.failed is None
@@ -330,9 +348,7 @@ def test_a_group_shows_all_its_volumes_at_one_moment(client: Client, driver: Dri
     assert acknowledged <= found <= begun
     for volume in (*volumes, *made):
         client.delete(volume.volume_id)
-    groups.DeleteVolumeGroupSnapshot(
-        pb.DeleteVolumeGroupSnapshotRequest(group_snapshot_id=group.group_snapshot_id), timeout=60
-    )
+    drop_group(client, group)
 
 
 # --- not now ----------------------------------------------------------------------------------
@@ -342,7 +358,7 @@ def test_not_while_a_brick_is_down(client: Client, driver: Driver) -> None:
     volume = client.create("pvc-down", GIB)
     name = volume.volume_context["glusterVolume"]
     driver.lab.run(driver.lab.hosts[1], ["pkill", "-f", f"volfile-id {name}[.]"])
-    for ask in (lambda: take(client, "s", volume), lambda: copy(client, "c", volume)):
+    for ask in (lambda: take(client, "s", volume, patience=0), lambda: copy(client, "c", volume, patience=0)):
         with pytest.raises(grpc.RpcError) as refused:
             ask()
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -363,7 +379,7 @@ def test_not_while_files_wait_to_be_healed(client: Client, driver: Driver, tmp_p
     deadline = time.monotonic() + 20
     while True:
         with pytest.raises(grpc.RpcError) as refused:
-            take(client, "s", volume)
+            take(client, "s", volume, patience=0)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         if "bricks are down" not in refused.value.details() or time.monotonic() > deadline:
             break
@@ -382,7 +398,10 @@ def test_not_while_files_are_moved(client: Client, driver: Driver, tmp_path: Pat
     volume.capacity_bytes = patiently(lambda: client.controller.ControllerExpandVolume(grow, timeout=60)).capacity_bytes
     rebalance = ["gluster", "--mode=script", "volume", "rebalance", volume.volume_context["glusterVolume"]]
     refusals = []
-    for ask in (lambda: take(client, "s", volume), lambda: copy(client, "c", volume, {"volumeType": "none"})):
+    for ask in (
+        lambda: take(client, "s", volume, patience=0),
+        lambda: copy(client, "c", volume, {"volumeType": "none"}, patience=0),
+    ):
         with pytest.raises(grpc.RpcError) as refused:
             ask()
         refusals.append((refused.value.code(), refused.value.details()))
@@ -439,7 +458,7 @@ def test_a_driver_that_dies_while_writers_are_held_up_leaves_nobody_waiting(driv
     driver.start(topology=False)
     with driver.client() as client:
         # What the driver that died had begun is undone first.
-        drop(client, patiently(lambda: take(client, "s", volume)))
+        drop(client, take(client, "s", volume))
         client.unpublish(volume, target)
         client.unstage(volume, staging)
         client.delete(volume.volume_id)

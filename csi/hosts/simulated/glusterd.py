@@ -214,7 +214,7 @@ class SimulatedGlusterd:
 
     def _heal(self, machine: Machine, words: list[str]) -> str:
         volume = self._volume(machine, words[0], change=False)
-        return answers.healed(volume) if len(words) > 1 else answers.document(0, 0)
+        return answers.healed(volume) if len(words) > 1 else answers.urged(volume)
 
     def _owner(self, machine: Machine, address: str, path: str) -> Machine:
         """The machine of a new brick, if it may have it."""

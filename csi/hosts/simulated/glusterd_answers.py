@@ -151,6 +151,12 @@ def healed(volume: SimulatedVolume) -> str:
     return f"{_HEAD}{info}  <opRet>0</opRet>\n  <opErrno>0</opErrno>\n  <opErrstr/>\n</cliOutput>\n"
 
 
+def urged(volume: SimulatedVolume) -> str:
+    """``volume heal NAME``, which has no XML."""
+    done = f"Launching heal operation to perform index self heal on volume {volume.name} has been successful"
+    return f"{done} \nUse heal info commands to check status.\n"
+
+
 def rebalanced(volume: SimulatedVolume, word: str) -> str:
     """``volume rebalance NAME start`` or ``status``; it takes no time."""
     if len(volume.bricks) == volume.set_size:
