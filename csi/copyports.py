@@ -5,7 +5,7 @@ A backend that can do it is a ``ports.BrickBackend`` that has these methods too.
     flush      what waits to be written is written, and a copy is measured; nothing is held up
     copy       all bricks of a host at one moment; its bricks may stay frozen
     release    they are written to again, on all hosts after all of them have been copied
-    seal       the copies are safe from a power cut
+    seal       the copies are safe from a power cut; not called where ``copy`` has told what they take
 
 While bricks are frozen whoever writes to them waits. So the host itself ends that within the bound, whatever becomes
 of us. Bricks that are copied by something that freezes them by itself, and for that moment only, need none of it.
@@ -58,6 +58,16 @@ class Flushed:
 
 
 @dataclass(frozen=True, slots=True)
+class Copied:
+    """``moment``: by the host's clock, in seconds since the epoch. ``taken``: what each takes, as ``seal`` tells, if
+    they are safe already.
+    """
+
+    moment: float
+    taken: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FoundCopy:
     """``taken``: bytes, as ``BrickCopies.seal`` tells; ``moment``: in seconds since the epoch, 0 if unknown."""
 
@@ -102,8 +112,8 @@ class BrickCopies(Protocol):
     async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> Flushed:
         """Write out what waits, and look."""
 
-    async def copy(self, host: Host, pairs: Sequence[Pair], hold: Hold) -> float:
-        """Copy all of them; the moment of that by the host's clock, in seconds since the epoch.
+    async def copy(self, host: Host, pairs: Sequence[Pair], hold: Hold) -> Copied:
+        """Copy all of them.
 
         The targets carry their identity before they are there. What an earlier try left of them is replaced.
         Raises: Incoherent if a brick or a target carries another identity (nothing is frozen then), CannotCopy if

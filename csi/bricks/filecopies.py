@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from csi.bricks import filepaths, identity
 from csi.bricks.file import DROPPED, EVIDENCE, FileBackend, Texts
-from csi.copyports import Filling, Flushed, FoundCopy, Hold, Pair
+from csi.copyports import Copied, Filling, Flushed, FoundCopy, Hold, Pair
 from csi.core import naming
 from csi.core.command import Command, Result
 from csi.core.copyidentity import CopyIdentity, PlacedCopy
@@ -36,10 +36,10 @@ class FileCopies(FileBackend):
         results = await self._run(
             host, (*self._claimed(p.device for p in bricks), Command(("csi_bricks_flush", *places)))
         )
-        taken, _, noted = results[-1].stdout.rpartition("noted=")
-        return Flushed(_taken(taken), quiet=noted.strip() == "no")
+        lines = results[-1].stdout.splitlines()
+        return Flushed(_taken(lines[len(bricks) :]), quiet=set(lines[: len(bricks)]) == {"noted=no"})
 
-    async def copy(self, host: Host, pairs: Sequence[Pair], hold: Hold) -> float:
+    async def copy(self, host: Host, pairs: Sequence[Pair], hold: Hold) -> Copied:
         bricks = [pair.brick for pair in pairs]
         new = [pair.target for pair in pairs if isinstance(pair.target, PlacedBrick)]
         kept = [pair.target for pair in pairs if isinstance(pair.target, PlacedCopy)]
@@ -57,7 +57,7 @@ class FileCopies(FileBackend):
             ]
 
         results = await self._share(host, [*bricks, *new], kept, script)
-        return float(results[-1].stdout)
+        return Copied(float(results[-1].stdout))
 
     async def release(self, host: Host, bricks: Sequence[PlacedBrick], hold: Hold) -> bool:
         points = map(filepaths.mount_point, bricks)
@@ -67,7 +67,7 @@ class FileCopies(FileBackend):
 
     async def seal(self, host: Host, targets: Sequence[PlacedCopy | PlacedBrick]) -> tuple[int, ...]:
         results = await self._run(host, [Command(("csi_copies_seal", *map(_file, targets)))])
-        return _taken(results[-1].stdout)
+        return _taken(results[-1].stdout.splitlines())
 
     async def fill(self, host: Host, fillings: Sequence[Filling]) -> None:
         copies, bricks = [f.copy for f in fillings], [f.brick for f in fillings]
@@ -198,9 +198,9 @@ def _found(device: Device, files: str, tags: str) -> list[FoundCopy]:
     return found
 
 
-def _taken(text: str) -> tuple[int, ...]:
+def _taken(lines: Sequence[str]) -> tuple[int, ...]:
     """Of ``stat -c '%b %B'``: the bytes of each file."""
-    return tuple(int(blocks) * int(size) for blocks, size in (line.split() for line in text.splitlines()))
+    return tuple(int(blocks) * int(size) for blocks, size in map(str.split, lines))
 
 
 def _agrees(ours: BrickIdentity | CopyIdentity, text: str) -> bool:

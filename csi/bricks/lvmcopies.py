@@ -16,7 +16,7 @@ from csi.bricks import evidence, identity, lvmpaths, lvmreport, lvmtags
 from csi.bricks.lvm import LvmBackend, Texts
 from csi.bricks.lvmerrors import Status
 from csi.bricks.lvmreport import LogicalVolume, VolumeGroup
-from csi.copyports import Filling, Flushed, FoundCopy, Hold, Pair
+from csi.copyports import Copied, Filling, Flushed, FoundCopy, Hold, Pair
 from csi.core import naming, sizes
 from csi.core.command import Command, Result
 from csi.core.copyidentity import CopyIdentity, PlacedCopy
@@ -33,12 +33,12 @@ class LvmCopies(LvmBackend):
 
     async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> Flushed:
         flush = Command(("csi_lvm_flush", *map(lvmpaths.mount_point, bricks)))
-        results = await self._run(host, [flush, *self._claimed(p.device for p in bricks)])
-        groups = lvmreport.read(results[-1].stdout)
-        # Not quiet: without a hold that would be of no use.
-        return Flushed(tuple(_footprint(_held(_find(groups, placed), placed.brick.size)) for placed in bricks))
+        flushed, look = await self._run(host, [flush, *self._claimed(p.device for p in bricks)])
+        groups = lvmreport.read(look.stdout)
+        taken = tuple(_footprint(_held(_find(groups, placed), placed.brick.size)) for placed in bricks)
+        return Flushed(taken, quiet=flushed.stdout.strip() == "noted=no")
 
-    async def copy(self, host: Host, pairs: Sequence[Pair], hold: Hold) -> float:
+    async def copy(self, host: Host, pairs: Sequence[Pair], hold: Hold) -> Copied:
         bricks = [pair.brick for pair in pairs]
         new = [pair.target for pair in pairs if isinstance(pair.target, PlacedBrick)]
         kept = [pair.target for pair in pairs if isinstance(pair.target, PlacedCopy)]
@@ -53,7 +53,8 @@ class LvmCopies(LvmBackend):
             ]
 
         results = await self._snap(host, [*bricks, *new], kept, script)
-        return float(results[-1].stdout)
+        shares = [int(share) << 10 for share in results[-2].stdout.split()]
+        return Copied(float(results[-1].stdout), tuple(map(_footprint, shares)))
 
     async def release(self, host: Host, bricks: Sequence[PlacedBrick], hold: Hold) -> bool:
         return True

@@ -33,20 +33,31 @@ csi_unwatch() {
 # --- bricks/filecopies.py: copies of images --------------------------------------------------------------------------
 # Statuses: 73 evidence against us, 78 too late, 79 the file system of the device cannot share blocks.
 
-# STEM MOUNT [STEM MOUNT]...: write out what waits in these bricks, side by side, then print of each what its image takes, in bytes. Last
-# comes a line noted=no if gluster has noted down in none of them that a file waits to be healed. It has a file for each of those.
-csi_bricks_flush() {
-    local count pid pids status file noted
-    count=$# pids='' status=0 noted=no
-    while [ "$count" -gt 0 ]; do
-        sync -f -- "$2/brick.json" && sync -f -- "$1.img" &
-        pids="$pids $!"
-        for file in "$2"/brick/.glusterfs/indices/xattrop/* "$2"/brick/.glusterfs/indices/dirty/*; do
+# MOUNT...: print noted=no if gluster has noted down in none of these bricks that a file waits to be healed, or else noted=yes. It has
+# a file for each of those.
+csi_noted() {
+    local mount file noted
+    noted=no
+    for mount do
+        for file in "$mount"/brick/.glusterfs/indices/xattrop/* "$mount"/brick/.glusterfs/indices/dirty/*; do
             case ${file##*/} in
                 '*' | xattrop-* | dirty-*) ;;
                 *) noted=yes ;;
             esac
         done
+    done
+    echo "noted=$noted"
+}
+
+# STEM MOUNT [STEM MOUNT]...: write out what waits in these bricks, side by side. Prints the line of csi_noted for each, then of each
+# what its image takes, in blocks and bytes of a block.
+csi_bricks_flush() {
+    local count pid pids status
+    count=$# pids='' status=0
+    while [ "$count" -gt 0 ]; do
+        sync -f -- "$2/brick.json" && sync -f -- "$1.img" &
+        pids="$pids $!"
+        csi_noted "$2"
         set -- "$@" "$1.img"
         shift 2
         count=$((count - 2))
@@ -55,7 +66,7 @@ csi_bricks_flush() {
     for pid in $pids; do
         wait "$pid" || status=1
     done
-    [ "$status" -eq 0 ] && stat -c '%b %B' -- "$@" && echo "noted=$noted"
+    [ "$status" -eq 0 ] && stat -c '%b %B' -- "$@"
 }
 
 # PATH...: these copies are on the disk; print of each what it takes, in bytes.

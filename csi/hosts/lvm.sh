@@ -4,10 +4,51 @@
 # LVM costs 50 ms and more at each start, so it is asked once in each script: csi_lvm_look keeps what it says in a file of
 # this shell's own, and the verbs after it read their rows there. A row of a volume group has five fields between |, one of a
 # volume nine: VG LV POOL TAGS SIZE ACTIVE DATA% METADATA% METADATASIZE. Names and tags hold no |.
+# /run/gluster-csi.lvm.turn says something else before and after each of our changes on this host: while it says what
+# FILE.turn says, the rows need not be asked for again.
 
 # ARGUMENT...: LVM, without its word on files that this shell holds open.
 csi_lvm() {
+    local status
+    case $1 in
+        fullreport | lvs | vgs | pvs)
+            LVM_SUPPRESS_FD_WARNINGS=1 lvm "$@"
+            return
+            ;;
+    esac
+    csi_lvm_turn
     LVM_SUPPRESS_FD_WARNINGS=1 lvm "$@"
+    status=$?
+    csi_lvm_turn
+    return "$status"
+}
+
+# Something is changed: another turn. No shell has two within a hundredth of a second.
+csi_lvm_turn() {
+    local now
+    read -r now </proc/uptime
+    printf '%s %s\n' "$$" "${now%% *}" >/run/gluster-csi.lvm.turn
+}
+
+# VG...: have what LVM says of them in this shell's file.
+csi_lvm_read() {
+    local turn
+    turn=
+    { read -r turn </run/gluster-csi.lvm.turn; } 2>/dev/null
+    csi_lvm_report "$@" >"/run/gluster-csi.lvm.$$" || return
+    printf '%s\n' "$turn" >"/run/gluster-csi.lvm.$$.turn"
+}
+
+# Once more of the same volume groups, if anything may have been changed since.
+csi_lvm_refresh() {
+    local now turn groups
+    now='' turn=none
+    { read -r now </run/gluster-csi.lvm.turn; } 2>/dev/null
+    { read -r turn <"/run/gluster-csi.lvm.$$.turn"; } 2>/dev/null
+    [ "$now" != "$turn" ] || return 0
+    groups=$(awk -F '|' 'NF == 5 { sub(/^ */, "", $1); print $1 }' "/run/gluster-csi.lvm.$$")
+    # shellcheck disable=SC2086 # a list of names
+    csi_lvm_read $groups
 }
 
 # VG...: what LVM says of them, a row each and a row for each of their volumes.
@@ -33,7 +74,7 @@ csi_lvm_look() {
     file=/run/gluster-csi.lvm.$$
     names=$(while [ "$#" -ge 2 ]; do printf ' %s' "$1"; shift 2; done)
     # shellcheck disable=SC2086 # a list of names
-    csi_lvm_report $names >"$file"
+    csi_lvm_read $names
     status=$?
     # 5: it does not know one of them. Anything else, and the file may be that of another script.
     [ "$status" -eq 0 ] || [ "$status" -eq 5 ] || return "$status"
@@ -328,7 +369,7 @@ csi_lvm_take_over() {
     local group mark tags row file
     group=$1 mark=$2 file=/run/gluster-csi.lvm.$$
     shift 2
-    csi_lvm_report "$group" >"$file" || { printf '%s\n' "$group" >&2; return 71; }
+    csi_lvm_read "$group" || { printf '%s\n' "$group" >&2; return 71; }
     row=$(grep -m 1 "^ *$group|[^|]*|[0-9]*|[0-9]*|[0-9]* *\$" "$file")
     row=${row#*|}
     csi_lvm_tag vgchange "$group" "${row%%|*}" "$mark" || return

@@ -54,41 +54,41 @@ csi_lvm_shares() {
 
 # VG POOL LV SIZE: the pool can hold SIZE bytes of LV besides all that is promised to others.
 csi_lvm_widen() {
-    local file words
-    file=/run/gluster-csi.lvm.$$
-    words=$(awk -F '|' 'NF == 5 { sub(/^ */, "", $1); print $1 }' "$file" | sort -u)
-    # shellcheck disable=SC2086 # a list of names
-    csi_lvm_report $words >"$file" || return
+    local words
+    csi_lvm_refresh || return
     words=$(csi_lvm_shares "$1" "$2" "$3" "$4") || return
     # shellcheck disable=SC2086
     set -- "$1" $words
     csi_lvm_extend "$1" "$2" "$4" "$5"
 }
 
-# VG POOL DATA METADATA: give the pool so much data, and so much more metadata, in KiB; 0 for none.
+# VG POOL DATA METADATA: give the pool so much data, and so much more metadata, in KiB; 0 for none. The rows say so then.
 csi_lvm_extend() {
-    if [ "$4" -gt 0 ]; then
-        csi_lvm lvextend -qq --autobackup=n --poolmetadatasize "+$4K" "$1/$2" || return
-    fi
-    if [ "$3" -gt 0 ]; then
-        csi_lvm lvextend -qq --autobackup=n --size "$3K" "$1/$2" || return
-    fi
+    local vg pool data more file
+    vg=$1 pool=$2 data=$3 more=$4 file=/run/gluster-csi.lvm.$$
+    set --
+    [ "$more" -eq 0 ] || set -- --poolmetadatasize "+${more}K"
+    [ "$data" -eq 0 ] || set -- "$@" --size "${data}K"
+    [ "$#" -gt 0 ] || return 0
+    csi_lvm lvextend -qq --autobackup=n "$@" "$vg/$pool" || return
+    awk -F '|' -v OFS='|' -v vg="$vg" -v pool="$pool" -v data="$data" -v more="$more" '
+        NF == 9 && $2 == pool && $1 ~ "^ *" vg "$" { if (data > 0) { $5 = data * 1024 } $9 = $9 + more * 1024 }
+        { print }
+    ' "$file" >"$file.part" && mv -- "$file.part" "$file"
 }
 
 # replace|keep VG LV NEW TAGS...: thin snapshots, of which the pools can hold all that they may come to hold. What is there
-# already is replaced or kept.
+# already is replaced or kept. Prints the share of each that is made, in KiB.
 csi_lvm_copy() {
     csi_lvm_locked csi_lvm_copies "$@"
 }
 
 # replace|keep VG LV NEW TAGS...: the same, under the lock.
 csi_lvm_copies() {
-    local file mode groups vg lv new tags words
+    local file mode vg lv new tags words
     file=/run/gluster-csi.lvm.$$ mode=$1
     shift
-    groups=$(while [ "$#" -ge 4 ]; do printf '%s\n' "$1"; shift 4; done | sort -u)
-    # shellcheck disable=SC2086 # a list of names
-    csi_lvm_report $groups >"$file" || return
+    csi_lvm_refresh || return
     while [ "$#" -ge 4 ]; do
         vg=$1 lv=$2 new=$3 tags=$4
         shift 4
@@ -121,6 +121,7 @@ csi_lvm_snap() {
     done
     csi_lvm lvcreate -qq --autobackup=n "$@" || return
     printf '%s|%s|%s|%s|%s||||\n' "$vg" "$new" "$pool" "$tags" "$((share * 1024))" >>"$file"
+    printf '%s\n' "$share"
 }
 
 # VG LV TEXT...: may this copy be used, or destroyed? Its tags, without share and moment, must be one of the texts.
@@ -135,7 +136,7 @@ csi_lvm_copy_ours() {
     csi_among "$row" "$@" || csi_evidence "/dev/$lv" "$row"
 }
 
-# MOUNT...: write out what waits in these bricks, side by side.
+# MOUNT...: write out what waits in these bricks, side by side. Prints the line of csi_noted.
 csi_lvm_flush() {
     local mount pid pids status
     pids='' status=0
@@ -146,5 +147,6 @@ csi_lvm_flush() {
     for pid in $pids; do
         wait "$pid" || status=1
     done
+    csi_noted "$@"
     return "$status"
 }

@@ -17,7 +17,7 @@ which somebody waits for, does without the barrier then; a snapshot has both.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -33,6 +33,8 @@ from csi.service.steps import Steps
 
 T = TypeVar("T")
 Placed = TypeVar("Placed", PlacedBrick, PlacedCopy)
+Known = Mapping[str, int]
+"""By id of a copy or brick: what it takes, in bytes."""
 _log = structlog.get_logger(__name__)
 
 
@@ -111,9 +113,10 @@ class Copying:
         return tuple(taken[brick.id] for brick in volume.bricks)
 
     async def take(
-        self, name: str, tasks: Sequence[Task], then: Callable[[], Coroutine[Any, Any, T]], *, spare: bool = False
+        self, name: str, tasks: Sequence[Task], then: Callable[[Known], Coroutine[Any, Any, T]], *, spare: bool = False
     ) -> Taken[T]:
-        """Copy them. ``name``: of the hold on the hosts. ``then``: with the copies, beside the end of the barrier.
+        """Copy them. ``name``: of the hold on the hosts. ``then``: with the copies, beside the end of the barrier; it
+        gets what is known of them already.
 
         ``spare``: without a barrier, if the bricks are held so that none is needed. It is half of the time.
 
@@ -126,11 +129,17 @@ class Copying:
         behind = () if spare and all(group.copies.holds for group in groups) else tasks
         try:
             await self._on_pools(behind, lambda pool, names: self._gluster.hold(pool, names, self.bound))
-            moments = await together([group.copies.copy(group.host, group.pairs, hold) for group in groups])
+            copied = await together([group.copies.copy(group.host, group.pairs, hold) for group in groups])
         except BaseException:
             await self._let_go(behind, groups, hold)
             raise
-        held, done = await self._ended(behind, groups, hold, then)
+        known = {
+            _id(pair.target): size
+            for group, one in zip(groups, copied, strict=True)
+            if one.taken is not None
+            for pair, size in zip(group.pairs, one.taken, strict=True)
+        }
+        held, done = await self._ended(behind, groups, hold, lambda: then(known))
         took = self.clock.monotonic() - begun
         _log.info("copied", hold=name, seconds=round(took, 3), volumes=len(tasks), hosts=len(groups))
         if not held:
@@ -138,17 +147,17 @@ class Copying:
                 f"the bricks could not be copied within {self.bound:g} s (it took {took:.1f} s), so what was copied is "
                 "not used: try again when there is less to be written, or raise snapshots.bound"
             )
-        return Taken(min(moments), done)
+        return Taken(min(one.moment for one in copied), done)
 
-    async def seal(self, targets: Sequence[Placed]) -> tuple[int, ...]:
-        """The copies are safe from a power cut; what each takes, in the order of ``targets``."""
-        groups = self._by_host(targets)
+    async def seal(self, targets: Sequence[Placed], known: Known) -> tuple[int, ...]:
+        """The copies are safe from a power cut; what each takes, in the order of ``targets``. The ``known`` are."""
+        groups = self._by_host([target for target in targets if _id(target) not in known])
 
         async def seal(host: Host, copies: BrickCopies, part: Sequence[Placed]) -> list[tuple[str, int]]:
             taken = await copies.seal(host, part)
             return [(_id(target), one) for target, one in zip(part, taken, strict=True)]
 
-        found = dict(entry for entries in await together([seal(*group) for group in groups]) for entry in entries)
+        found = {**known, **dict(e for entries in await together([seal(*group) for group in groups]) for e in entries)}
         return tuple(found[_id(target)] for target in targets)
 
     async def relieve(self, name: str, volumes: Sequence[Volume]) -> None:

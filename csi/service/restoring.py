@@ -34,7 +34,7 @@ from csi.core.model import (
     VolumeState,
 )
 from csi.ports import Clock
-from csi.service.copying import Copying, Task, by_host, together
+from csi.service.copying import Copying, Known, Task, by_host, together
 from csi.service.journal import CHANGES
 from csi.service.operations import Operations
 from csi.service.steps import Deed, Steps
@@ -161,10 +161,10 @@ class Restoring:
             targets = self._steps.placed(volume)
             pairs = tuple(Pair(b, t) for b, t in zip(self._steps.placed(present), targets, strict=True))
 
-            async def make() -> None:
+            async def make(known: Known) -> None:
                 # Until this is done nobody has been told of the bricks: they are sealed as they are then.
                 await self._adopt(volume)
-                await self.copying.seal(targets)
+                await self.copying.seal(targets, known)
 
             await self.copying.take(volume.id, [Task(present, pairs)], make, spare=True)
 

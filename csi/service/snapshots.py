@@ -34,7 +34,7 @@ from csi.core.inventory import Inventory
 from csi.core.model import OperationKind, Snapshot, SnapshotId, SnapshotState, Source, SourceKind, Volume, VolumeId
 from csi.ports import Change, Put, Remove
 from csi.service import finding
-from csi.service.copying import Copying, Taken, Task, by_host, together
+from csi.service.copying import Copying, Known, Taken, Task, by_host, together
 from csi.service.journal import Journal
 from csi.service.operations import Operations
 from csi.service.placing import Placing
@@ -150,7 +150,7 @@ class Snapshots:
         snapshots = await self._begin(volumes, wishes, await self._copying.prepare(volumes))
         try:
             tasks = [self._task(volume, snapshot) for volume, snapshot in zip(volumes, snapshots, strict=True)]
-            taken = await self._copying.take(name, tasks, lambda: self._seal(snapshots))
+            taken = await self._copying.take(name, tasks, lambda known: self._seal(snapshots, known))
             return await self._finish(snapshots, taken)
         except Exception as error:
             await self._give_up(snapshots, error)
@@ -177,8 +177,8 @@ class Snapshots:
         targets = place(snapshot, self._copying.steps.instance, self._inventory)
         return Task(volume, tuple(Pair(brick, target) for brick, target in zip(bricks, targets, strict=True)))
 
-    async def _seal(self, snapshots: Sequence[Snapshot]) -> list[tuple[int, ...]]:
-        return await together([self._copying.seal(self._placed(snapshot)) for snapshot in snapshots])
+    async def _seal(self, snapshots: Sequence[Snapshot], known: Known) -> list[tuple[int, ...]]:
+        return await together([self._copying.seal(self._placed(snapshot), known) for snapshot in snapshots])
 
     async def _finish(self, snapshots: Sequence[Snapshot], taken: Taken[list[tuple[int, ...]]]) -> tuple[Snapshot, ...]:
         """They take what they take, whatever was set aside for them."""

@@ -52,7 +52,7 @@ class CopyBench(Bench):
         flushed = await self.backend.flush(host, bricks)
         assert all(size > 0 for size in flushed.taken)
         assert flushed.quiet is not isinstance(self.on, SimulatedHost)
-        moment = await self.backend.copy(host, pairs, hold)
+        moment = (await self.backend.copy(host, pairs, hold)).moment
         assert await self.backend.release(host, bricks, hold)
         assert all(size > 0 for size in await self.backend.seal(host, [pair.target for pair in pairs]))
         return moment

@@ -52,7 +52,7 @@ def _sizes(machine: Machine, paths: Sequence[str]) -> Result:
 def _flush(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
     sizes = _sizes(machine, [f"{stem}.img" for stem in argv[1::2]])
     # What is to be healed is known to the simulated glusterd only.
-    return Result(0, f"{sizes.stdout}noted=yes\n")
+    return Result(0, "noted=yes\n" * len(argv[1::2]) + sizes.stdout)
 
 
 def _seal(machine: Machine, argv: Sequence[str], stdin: str) -> Result:

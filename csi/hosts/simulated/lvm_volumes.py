@@ -142,10 +142,11 @@ def _resize(call: Call, *, may_shrink: bool) -> None:
         raise RefusedByLvm(f"Logical volume {name} not found in volume group {group.name}.")
     if call.has("poolmetadatasize"):
         relative, size = call.size("poolmetadatasize")
-        if not isinstance(found, ThinPool) or not relative or call.has("size"):
+        if not isinstance(found, ThinPool) or not relative:
             raise UnknownUse
         growth, before, part = extents(size), found.metadata, f"{name}_tmeta"
-        call.manager.grow_pool(group, found, 0, growth)
+        more = _growth(call, f"{group.name}/{name}", found, found.data, may_shrink=False) if call.has("size") else 0
+        call.manager.grow_pool(group, found, more, growth)
         pool, resized = found, part
     elif isinstance(found, ThinPool):
         before, part = found.data, f"{name}_tdata"

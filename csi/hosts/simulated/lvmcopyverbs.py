@@ -36,14 +36,16 @@ def widen(machine: Machine, group: VolumeGroup, pool: ThinPool, name: str, own: 
     """The pool can hold ``own`` bytes of the volume ``name`` besides all that is promised to others."""
     need = _up(own + sum(_share(other) for other in group.volumes_of(pool) if other.name != name))
     metadata = min(_up(need // 200), _LARGEST_METADATA) - pool.metadata * EXTENT
-    if metadata > 0:
-        words = ("--poolmetadatasize", f"+{metadata >> 10}K", f"{group.name}/{pool.name}")
-        if (done := _lvm(machine, "lvextend", "-qq", "--autobackup=n", *words)).status:
-            return done
-    if need > pool.data * EXTENT:
-        words = ("--size", f"{need >> 10}K", f"{group.name}/{pool.name}")
-        return _lvm(machine, "lvextend", "-qq", "--autobackup=n", *words)
-    return DONE
+    return extend(machine, f"{group.name}/{pool.name}", need if need > pool.data * EXTENT else 0, max(metadata, 0))
+
+
+def extend(machine: Machine, pool: str, data: int, more: int) -> Result:
+    """Give it so much data, and so much more metadata, in bytes; 0 for none."""
+    words = [
+        *(("--poolmetadatasize", f"+{more >> 10}K") if more else ()),
+        *(("--size", f"{data >> 10}K") if data else ()),
+    ]
+    return _lvm(machine, "lvextend", "-qq", "--autobackup=n", *words, pool) if words else DONE
 
 
 def _own(volume: ThinVolume, new: str) -> int:
@@ -56,7 +58,7 @@ def _own(volume: ThinVolume, new: str) -> int:
 
 
 def _copy(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
-    mode, words = argv[1], argv[2:]
+    mode, words, shares = argv[1], argv[2:], ""
     for name, origin, new, said in zip(words[::4], words[1::4], words[2::4], words[3::4], strict=True):
         group = machine.lvm.groups[name]
         if new in group.volumes:
@@ -77,7 +79,8 @@ def _copy(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
         done = _lvm(machine, "lvcreate", "-qq", "--autobackup=n", *snapshot, *skip, *given)
         if done.status:
             return done
-    return DONE
+        shares += f"{-(-own // 1024)}\n"
+    return Result(0, shares)
 
 
 def _copy_ours(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
@@ -93,7 +96,8 @@ def _flush(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
     for point in argv[1:]:
         if machine.find(f"{point}/brick.json") is None:
             return failed(1, f"sync: error opening '{point}/brick.json': No such file or directory")
-    return DONE
+    # What is to be healed is known to the simulated glusterd only.
+    return Result(0, "noted=yes\n")
 
 
 VERBS: dict[str, Program] = {

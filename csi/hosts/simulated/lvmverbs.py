@@ -9,7 +9,7 @@ from csi.hosts.simulated import lvm_reports as reports
 from csi.hosts.simulated.filesystem import Directory, File, FileSystem
 from csi.hosts.simulated.lvm import EXTENT
 from csi.hosts.simulated.lvm_programs import LVM_PROGRAMS
-from csi.hosts.simulated.lvmcopyverbs import widen
+from csi.hosts.simulated.lvmcopyverbs import extend, widen
 from csi.hosts.simulated.machine import Machine
 from csi.hosts.simulated.programs import DONE, Program, failed
 
@@ -157,14 +157,10 @@ def _extend_pool(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
         return failed(_NOT_MOUNTED, point)
     there = machine.lvm.groups[group].pools[row[2]]
     wide = f"{group}/{there.name}"
-    if (lacking := int(metadata) - (there.metadata * EXTENT >> 10)) > 0:
-        done = _lvm(machine, "lvextend", "-qq", "--autobackup=n", "--poolmetadatasize", f"+{lacking}K", wide)
-        if done.status:
-            return done
-    if int(data) > there.data * EXTENT >> 10:
-        done = _lvm(machine, "lvextend", "-qq", "--autobackup=n", "--size", f"{data}K", wide)
-        if done.status:
-            return done
+    lacking = max((int(metadata) << 10) - there.metadata * EXTENT, 0)
+    wanted = int(data) << 10
+    if (done := extend(machine, wide, wanted if wanted > there.data * EXTENT else 0, lacking)).status:
+        return done
     machine.write(f"{point}/brick.json", text + "\n")
     owner = row if row[3] else _row(machine, group, there.name)
     return _retag(machine, f"{group}/{owner[1]}", tags, owner[3])
