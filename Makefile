@@ -76,6 +76,10 @@ crds: $(DEV) ## Write deploy/crds and docs/crds.md anew from the record types
 crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover, compare (root)
 	$(AS_ROOT) $(PY) -m tests.crash
 
+.PHONY: crash-api
+crash-api: $(APT_CLUSTER) $(DEV) $(BUILT) ## ... with kill -9, the state on a real API server (root)
+	$(AS_ROOT) $(PY) -m tests.crash --api
+
 lab: lab-pool lab-data ## Tests on a real pool of GlusterFS hosts in namespaces (root)
 
 # In halves, since `make test` can do other things beside each.

@@ -15,6 +15,7 @@ from csi.store.kube.kinds import KINDS
 from tests.cluster.controlplane import ControlPlane
 
 CRDS = Path(__file__).parent.parent / "deploy" / "crds"
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/default/leases/gluster-csi-controller"
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -50,6 +51,15 @@ async def wipe(kubeconfig: str) -> None:
                 patch = [{"op": "replace", "path": "/metadata/finalizers", "value": []}]
                 answer = await api.request("PATCH", f"{kind.path}/{left['metadata']['name']}", None, patch)
                 assert answer.good or answer.status == 404, answer.reason
+    finally:
+        await api.close()
+
+
+async def forget_lease(kubeconfig: str) -> None:
+    """As if no controller had ever led."""
+    api = KubernetesApi(kubeconfig)
+    try:
+        await api.request("DELETE", LEASE)
     finally:
         await api.close()
 

@@ -39,14 +39,16 @@ T = TypeVar("T")
 
 def patiently(call: Callable[[], T], seconds: float = 40 * SLOWNESS) -> T:
     """Ask again, as sidecars do, for as long as the answer is to come back later; any other error is raised."""
-    deadline = time.monotonic() + seconds
+    deadline, said = time.monotonic() + seconds, None
     while True:
         try:
             return call()
         except grpc.RpcError as error:
             if error.code() not in LATER or time.monotonic() > deadline:
                 raise
-            print(f"asked again: {error.details()}", file=sys.stderr)
+            if error.details() != said:
+                said = error.details()
+                print(f"asked again: {said}", file=sys.stderr)
         time.sleep(0.2)
 
 

@@ -1,7 +1,8 @@
 """``make crash``: our process ended at every point of what is done to volumes; nothing may leak, nothing may double.
 
 First over simulated hosts, at every command and commit; then with ``kill -9`` on real GlusterFS hosts. CRASH_EVERY=N
-tries every N-th point only of what changes and copies volumes.
+tries every N-th point only of what changes and copies volumes. ``--api``: only the last, with the state on a real API
+server.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ def main() -> int:
     failed = passed = 0
     # A crash ends tasks that nobody waits for.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    for suite in (simulated.run, copies.run, changing.run, pools.run, manifests.run, real.run):
+    suites = (simulated.run, copies.run, changing.run, pools.run, manifests.run, real.run)
+    for suite in (real.run_on_api_server,) if "--api" in sys.argv[1:] else suites:
         for name, points, problems in suite():
             for problem in problems[:20]:
                 print(f"  {problem}")

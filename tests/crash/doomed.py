@@ -16,12 +16,13 @@ from pathlib import Path
 
 from csi import app
 from csi.bricks.filecopies import FileCopies
+from csi.config import Settings
 from csi.core.command import Result, Script
 from csi.core.inventory import Inventory
 from csi.core.model import Backend, Host
 from csi.gluster.adapter import GlusterCli
-from csi.ports import Change, Channel, Runner
-from csi.store.sqlite import SqliteStore
+from csi.leadership import Leadership
+from csi.ports import Change, Channel, Runner, Store
 
 
 class Doom:
@@ -44,14 +45,17 @@ class Doom:
         self._seen += 1
 
 
-class DoomedStore(SqliteStore):
-    doom: Doom
+def _doom_commits(store: Store, doom: Doom) -> None:
+    """Of whichever store it is."""
+    commit = store.commit
 
-    async def commit(self, changes: Sequence[Change]) -> Inventory:
-        self.doom.point("before commit")
-        inventory = await super().commit(changes)
-        self.doom.point("after commit")
+    async def doomed(changes: Sequence[Change]) -> Inventory:
+        doom.point("before commit")
+        inventory = await commit(changes)
+        doom.point("after commit")
         return inventory
+
+    store.commit = doomed  # type: ignore[method-assign]
 
 
 class DoomedChannel:
@@ -93,20 +97,22 @@ class DoomedRunner:
 
 def main() -> None:
     settings = app.settings_for(app.Role.SERVE, Path(sys.argv[-1]), os.environ)
-    state = Path(settings.state.path)
-    doom = Doom(os.environ["DOOM"], state.parent / "armed")
-    outside = app.reach(settings)
-    runner = DoomedRunner(outside.runner, doom)
-    store = DoomedStore(settings.state.path)
-    store.doom = doom
-    doomed = replace(
-        outside,
-        store=store,
-        runner=runner,
-        gluster=GlusterCli(runner, outside.clock),
-        backends={Backend.FILE: FileCopies(runner, settings.instance, settings.bricks.fstab)},
-    )
-    asyncio.run(app.run(app.Role.SERVE, settings, doomed))
+    doom = Doom(os.environ["DOOM"], Path(sys.argv[-1]).parent / "armed")
+    reach = app.reach
+
+    def doomed(settings: Settings, leadership: Leadership | None = None) -> app.Outside:
+        outside = reach(settings, leadership)
+        runner = DoomedRunner(outside.runner, doom)
+        _doom_commits(outside.store, doom)
+        return replace(
+            outside,
+            runner=runner,
+            gluster=GlusterCli(runner, outside.clock),
+            backends={Backend.FILE: FileCopies(runner, settings.instance, settings.bricks.fstab)},
+        )
+
+    app.reach = doomed
+    asyncio.run(app.run(app.Role.SERVE, settings))
 
 
 if __name__ == "__main__":

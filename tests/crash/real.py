@@ -1,30 +1,84 @@
-"""The same with ``kill -9`` of a real process over real GlusterFS hosts, at points spread over the operation."""
+"""The same with ``kill -9`` of a real process over real GlusterFS hosts, at points spread over the operation.
+
+The state is in SQLite, or in custom resources of a real API server.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from csi.core.model import Operation, Volume
+from csi.kubernetes.api import KubernetesApi
+from csi.store.kube import snapshot
+from tests.cluster.controlplane import ControlPlane
+from tests.custom_resources import forget_lease, install, wipe
 from tests.driver import GIB, Driver, patiently
 from tests.lab import Lab
 
 POINTS = 10  # for each of create and delete
+# Who is killed leaves his Lease: the next life waits for its end.
+_LEASE = {"namespace": "default", "lease_seconds": 3.0, "renew_seconds": 2.0, "retry_seconds": 0.2}
 
 
-def _doomed(lab: Lab, directory: Path, order: str) -> Driver:
-    os.environ["DOOM"] = order
-    return Driver(
-        lab,
-        directory,
-        settings={"gids": {"rest_seconds": 0}, "recovery": {"grace": 0.0, "interval": 0.2}},
-        command=(sys.executable, "-m", "tests.crash.doomed"),
-    )
+@dataclass(frozen=True, slots=True)
+class _Trials:
+    """``kubeconfig``: of the API server that has the state; empty for SQLite."""
+
+    lab: Lab
+    directory: Path
+    kubeconfig: str = ""
+
+    def doomed(self, name: str, order: str) -> Driver:
+        os.environ["DOOM"] = order
+        settings: dict[str, Any] = {
+            "gids": {"rest_seconds": 0},
+            "recovery": {"grace": 0.0, "interval": 0.2, "settle": 2.0},
+        }
+        if self.kubeconfig:
+            settings |= {"state": {"backend": "kubernetes"}, "kubernetes": {"kubeconfig": self.kubeconfig, **_LEASE}}
+        command = (sys.executable, "-m", "tests.crash.doomed")
+        return Driver(self.lab, self.directory / name, settings=settings, command=command)
+
+    def begin(self, name: str, order: str) -> Driver:
+        """Over hosts and records that know of nothing."""
+        driver = self.doomed(name, order)
+        if self.kubeconfig:
+            self._forget()
+        driver.start()
+        return driver
+
+    def _forget(self) -> None:
+        asyncio.run(wipe(self.kubeconfig))
+        asyncio.run(forget_lease(self.kubeconfig))
+        for host in self.lab.hosts:  # they would obey the holder of the Lease that is gone
+            self.lab.run(host, ["rm", "-rf", "/var/lib/gluster-csi/terms", "/run/gluster-csi.sessions"])
+
+    def records(self) -> int:
+        """Volumes and operations that the API server has, as soon as it has no more of these."""
+        return asyncio.run(_held(self.kubeconfig)) if self.kubeconfig else 0
+
+
+async def _held(kubeconfig: str) -> int:
+    api = KubernetesApi(kubeconfig)
+    try:
+        for _ in range(100):
+            records = (await snapshot.load(api)).records
+            if not (left := [r for r in records if isinstance(r, Volume | Operation)]):
+                return 0
+            await asyncio.sleep(0.05)
+        return len(left)
+    finally:
+        await api.close()
 
 
 def _volumes(lab: Lab) -> list[str]:
@@ -45,11 +99,10 @@ def _act(driver: Driver, name: str, *, deletes: bool) -> None:
     armed.unlink()
 
 
-def _count(lab: Lab, directory: Path, *, deletes: bool) -> int:
-    counts = directory / "points"
-    driver = _doomed(lab, directory / "count", f"count:{counts}")
+def _count(trials: _Trials, *, deletes: bool) -> int:
+    counts = trials.directory / "points"
+    driver = trials.begin("count", f"count:{counts}")
     try:
-        driver.start()
         _act(driver, "pvc-count", deletes=deletes)
         total = len(counts.read_text().splitlines())
         with driver.client() as client:
@@ -60,12 +113,11 @@ def _count(lab: Lab, directory: Path, *, deletes: bool) -> int:
     return total
 
 
-def _try_point(lab: Lab, directory: Path, point: int, *, deletes: bool) -> list[str]:
-    name = f"pvc-{'delete' if deletes else 'create'}-{point}"
-    driver = _doomed(lab, directory / name, str(point))
+def _try_point(trials: _Trials, point: int, *, deletes: bool) -> list[str]:
+    name, lab = f"pvc-{'delete' if deletes else 'create'}-{point}", trials.lab
+    driver = trials.begin(name, str(point))
     problems: list[str] = []
     try:
-        driver.start()
         _act(driver, name, deletes=deletes)
         if driver.process is None or driver.process.wait(10) != -9:
             return [f"the process outlived point {point}"]
@@ -80,6 +132,8 @@ def _try_point(lab: Lab, directory: Path, point: int, *, deletes: bool) -> list[
                 problems.append(f"Gluster has {_volumes(lab)} instead of one volume")
             client.delete(volume.volume_id)
         problems += lab.leftovers()
+        if left := trials.records():
+            problems.append(f"{left} records are left")
     finally:
         driver.remove()
         lab.sweep()
@@ -87,19 +141,35 @@ def _try_point(lab: Lab, directory: Path, point: int, *, deletes: bool) -> list[
 
 
 def run() -> Iterator[tuple[str, int, list[str]]]:
+    with _laboratory() as (lab, directory):
+        yield from _all(_Trials(lab, directory), "real hosts")
+
+
+def run_on_api_server() -> Iterator[tuple[str, int, list[str]]]:
+    with _laboratory() as (lab, directory), ControlPlane() as plane:
+        kubeconfig = str(plane.kubeconfig)
+        asyncio.run(install(kubeconfig))
+        yield from _all(_Trials(lab, directory, kubeconfig), "real hosts, state on a real API server")
+
+
+@contextmanager
+def _laboratory() -> Iterator[tuple[Lab, Path]]:
     lab = Lab(instance="crash")
     try:
         lab.up()
         with tempfile.TemporaryDirectory(prefix="gluster-csi-crash-") as temporary:
-            directory = Path(temporary)
-            for deletes in (False, True):
-                total = _count(lab, directory, deletes=deletes)
-                points = sorted({round(i * (total - 1) / (POINTS - 1)) for i in range(POINTS)})
-                problems = [
-                    f"point {point} of {total}: {problem}"
-                    for point in points
-                    for problem in _try_point(lab, directory, point, deletes=deletes)
-                ]
-                yield f"kill -9, {'delete' if deletes else 'create'} on real hosts", len(points), problems
+            yield lab, Path(temporary)
     finally:
         lab.down()
+
+
+def _all(trials: _Trials, where: str) -> Iterator[tuple[str, int, list[str]]]:
+    for deletes in (False, True):
+        total = _count(trials, deletes=deletes)
+        points = sorted({round(i * (total - 1) / (POINTS - 1)) for i in range(POINTS)})
+        problems = [
+            f"point {point} of {total}: {problem}"
+            for point in points
+            for problem in _try_point(trials, point, deletes=deletes)
+        ]
+        yield f"kill -9, {'delete' if deletes else 'create'} on {where}", len(points), problems

@@ -15,7 +15,7 @@ import pytest
 from csi.core.model import Direction, Volume
 from csi.core.naming import host_id
 from csi.kubernetes.api import KubernetesApi
-from tests.custom_resources import wipe
+from tests.custom_resources import forget_lease, wipe
 from tests.driver import patiently
 from tests.lab import Lab
 from tests.lab.daemons import GLUSTER
@@ -24,8 +24,6 @@ from tests.standby.controllers import Controller
 from tests.standby.faults import CONTROLLER, HARMS, POINTS, Case, LabPair, attempt, create, matrix, once, run, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
-
-LEASE = "/apis/coordination.k8s.io/v1/namespaces/default/leases/gluster-csi-controller"
 
 
 @pytest.fixture
@@ -48,12 +46,6 @@ async def pair(
         yield pair
     finally:
         await pair.stop()
-
-
-async def forget_lease(kubeconfig: str) -> None:
-    api = KubernetesApi(kubeconfig)
-    await api.request("DELETE", LEASE)
-    await api.close()
 
 
 async def delete(controller: Controller, volume: str) -> None:
