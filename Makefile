@@ -27,6 +27,7 @@ ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 # Side by side it is there already. What waits for another target then comes last, however early it is named.
 BUILT := kubernetes
+SUITE := kubernetes-suite
 endif
 .PHONY: help fmt lint types imports unit contract crash lab lab-pool lab-data lab-lvm sanity bench demo test check install tools api faults chart crds manifests
 .PHONY: kubernetes kubernetes-suite cluster cluster-down
@@ -129,7 +130,7 @@ cluster-down: $(DEV) ## Remove it
 	@$(AS_ROOT) $(PY) -m tests.cluster down
 
 .PHONY: e2e
-e2e: $(APT_CLUSTER) $(DEV) kubernetes ## End to end: image, chart, real sidecars, a pool of the laboratory (root)
+e2e: $(APT_CLUSTER) $(DEV) $(BUILT) ## End to end: image, chart, real sidecars, a pool of the laboratory (root)
 	@tools/install.sh chart
 	$(AS_ROOT) $(BIN)/pytest tests/e2e
 
@@ -139,12 +140,17 @@ e2e-full: $(APT_CLUSTER) $(DEV) kubernetes-suite ## The external storage suite o
 	@$(AS_ROOT) $(PY) -m tests.external
 
 .PHONY: e2e-part
-e2e-part: $(APT_CLUSTER) $(DEV) kubernetes-suite ## ... but those that Kubernetes calls slow (root)
+e2e-part: $(APT_CLUSTER) $(DEV) $(SUITE) ## ... but those that Kubernetes calls slow (root)
 	@tools/install.sh chart
 	@$(AS_ROOT) $(PY) -m tests.external --without "[Slow]"
 
+.PHONY: on-a-node
+on-a-node: $(APT_CLUSTER) $(DEV) kubernetes-suite ## All of CI that needs a node of Kubernetes, two suites at a time (root)
+	@tools/install.sh chart
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target SIDE_BY_SIDE=1 e2e e2e-part cluster-test
+
 .PHONY: cluster-test
-cluster-test: $(APT_CLUSTER) $(DEV) kubernetes ## Tests of the API server and the node that the other tests use (root)
+cluster-test: $(APT_CLUSTER) $(DEV) $(BUILT) ## Tests of the API server and the node that the other tests use (root)
 	$(AS_ROOT) $(BIN)/pytest tests/cluster
 
 install: $(VENV) ## gluster-csi into .venv, for development
