@@ -316,6 +316,8 @@ async def _take_charge(
 async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> None:
     """Open the state, start recovery; the stack closes both, running operations first."""
     core.succession.begin()
+    if isinstance(core.outside.store, KubeStore):
+        core.outside.store.ask_hosts(core.succession.steps.remains)
     await core.outside.store.open()
     stack.push_async_callback(core.outside.store.close)
     stack.push_async_callback(core.outside.runner.close)

@@ -10,6 +10,7 @@ What can go wrong, and what is done
                                  is told after ``patience`` seconds. Others are refused meanwhile, with nothing written
     a lost answer                the write is sent again; the resource tells who came first (``writing.py``)
     somebody edits a resource    the memory follows; a commit on the older version is stale, as after any other change
+    a volume's record appears    the hosts are asked whether there is such a volume (``strangers.py``)
     somebody deletes a resource  a finalizer keeps clusters, hosts and devices until their records are removed
                                  (``csi/manifests``)
     ... and its finalizer        if others refer to it, it is written again; else the memory follows
@@ -20,7 +21,7 @@ What can go wrong, and what is done
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -36,6 +37,7 @@ from csi.store.kube import resources, snapshot
 from csi.store.kube.clearing import Clearing, parted
 from csi.store.kube.kinds import BY_RECORD, KINDS, Kind, kind_of, shown
 from csi.store.kube.names import Key, Names, Request
+from csi.store.kube.strangers import Strangers
 from csi.store.kube.watching import Seen, Watch
 from csi.store.kube.writes import Verb, Write, in_order, repairs
 from csi.store.kube.writing import Foreign, Target, Writer
@@ -79,6 +81,7 @@ class KubeStore:
         self._watching: list[asyncio.Task[None]] = []
         self._mending: set[asyncio.Task[None]] = set()
         self._clearing = Clearing(self._clear, self._lose)
+        self._strangers = Strangers(self._turn, self._absorb, self._writer, self._later)
 
     async def open(self) -> None:
         if self._is_open:
@@ -133,6 +136,10 @@ class KubeStore:
 
     # --- for those who tell people of the records, or take up what people write --------------------
 
+    def ask_hosts(self, remains: Callable[[Volume], Awaitable[Sequence[str]]]) -> None:
+        """``remains``: what there is of a volume. To be called before ``open``."""
+        self._strangers.remains = remains
+
     def listen(self, heed: Heed) -> None:
         """``heed`` is told of every change from now on."""
         self._heeding.append(heed)
@@ -177,6 +184,7 @@ class KubeStore:
             raise StateUnusable("the state in custom resources is not open")
         if self._doubt:
             raise StateUnusable(f"state in custom resources: {self._doubt}: restart the service, which reads it again")
+        self._strangers.check(changes)
         step = guard.advance(self.inventory, changes)
         writes, clearing = parted(in_order(step))
         written = 0
@@ -200,6 +208,7 @@ class KubeStore:
             raise
         if clearing is not None:
             self._clearing.begin(clearing)
+        self._strangers.written(changes)
         self._moved(step.after, step.puts, step.removes)
         return step.after
 
@@ -313,12 +322,15 @@ class KubeStore:
             _log.error("resource cannot be read and is passed over", resource=f"{kind.name}/{name}", error=str(error))
             return
         if record is None or found is None:
+            self._strangers.forget(key[1])
             self._forget(key, known)
             return
         if record.id != key[1]:  # new, and under a name of its own
             key, known = (kind.record, record.id), None
             if self._known(key) is not None:
                 return
+        if known is None and isinstance(record, Volume) and self._strangers.holds(record, name, found, self.inventory):
+            return
         self._revisions[key] = found.revision
         self._removed.pop(key, None)
         self._names.learn(key, name)
