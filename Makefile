@@ -29,7 +29,7 @@ ifndef SIDE_BY_SIDE
 BUILT := kubernetes
 SUITE := kubernetes-suite
 endif
-.PHONY: help fmt lint types imports unit contract crash lab lab-pool lab-data lab-lvm sanity bench demo test check install tools api faults chart crds manifests
+.PHONY: help fmt lint types imports unit contract crash lab lab-pool lab-data lab-harm lab-lvm sanity bench demo test check install tools api faults chart crds manifests
 .PHONY: kubernetes kubernetes-suite cluster cluster-down
 
 help: ## This list
@@ -40,7 +40,7 @@ demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from bi
 
 # ALSO: suites that need Kubernetes, where it is to be had. The longest come first.
 test: tools $(if $(ALSO),$(BUILT)) ## All tests, on a real pool, four suites at a time; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 lab-pool lab-data contract crash $(ALSO) sanity unit
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 contract lab-data lab-harm crash lab-pool $(ALSO) sanity unit
 	@$(MAKE) --no-print-directory lab-lvm
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root
@@ -81,16 +81,20 @@ crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover,
 crash-api: $(APT_CLUSTER) $(DEV) $(BUILT) ## ... with kill -9, the state on a real API server (root)
 	$(AS_ROOT) $(PY) -m tests.crash --api
 
-lab: lab-pool lab-data ## Tests on a real pool of GlusterFS hosts in namespaces (root)
+lab: lab-pool lab-data lab-harm ## Tests on a real pool of GlusterFS hosts in namespaces (root)
 
-# In halves, since `make test` can do other things beside each.
+# In parts, since `make test` can do other things beside each.
 LAB_DATA := $(addprefix tests/lab/test_,expansion.py modification.py snapshots.py vm.py)
+LAB_HARM := $(addprefix tests/lab/test_,failures.py finding.py outlive.py regrouping.py)
 
 lab-pool: $(APT) $(APT_LVM) $(DEV) ## ... the pool, its hosts and the main job
-	$(AS_ROOT) $(BIN)/pytest tests/lab $(addprefix --ignore=,$(LAB_DATA))
+	$(AS_ROOT) $(BIN)/pytest tests/lab $(addprefix --ignore=,$(LAB_DATA) $(LAB_HARM))
 
 lab-data: $(APT) $(APT_LVM) $(DEV) ## ... expansion, snapshots, clones, other kinds of volumes
 	$(AS_ROOT) $(BIN)/pytest $(LAB_DATA)
+
+lab-harm: $(APT) $(APT_LVM) $(DEV) ## ... hosts, links and processes that fail, state that is lost
+	$(AS_ROOT) $(BIN)/pytest $(LAB_HARM)
 
 lab-lvm: $(APT_LVM) $(DEV) ## The main job and Heketi's bricks on real LVM, in a virtual machine (root)
 	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 1800 -- pytest --timeout 600 -m lab tests/lvm/test_main_job.py tests/lvm/test_heketi.py
