@@ -204,7 +204,8 @@ def power_off(host: LabHost) -> None:
             call("losetup", "--detach", name, check=False)
         return not left and not device_loops(host.disk)
 
-    wait_for(f"release of the devices of {host.name}", released, 20)
+    # A file system is written out before it lets go, and the disk below may be busy with that of others.
+    wait_for(f"release of the devices of {host.name}", released, 90)
 
 
 def _reap() -> None:
