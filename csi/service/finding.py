@@ -1,7 +1,7 @@
 """Snapshots that the hosts know and the records do not: found by what their copies say of themselves.
 
 A snapshot is found again when all its copies are there and say the same, and a group when all its members are. Of
-anything less it is told what is missing; nothing on any host is changed.
+anything less it is told what is missing, and nothing on any host is changed until somebody wants just that deleted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from csi.service.copying import together
 
 @dataclass(frozen=True, slots=True)
 class FoundSnapshots:
-    """``strays``: for people, of copies that make no whole snapshot."""
+    """``strays``: for people, of copies that make no whole snapshot. ``remnants``: what there is of those, if it agrees
+    on whose it is: good for nothing but to be deleted.
+    """
 
     snapshots: tuple[Snapshot, ...] = ()
     strays: tuple[str, ...] = ()
+    remnants: tuple[Snapshot, ...] = ()
 
 
 async def survey(
@@ -64,6 +67,7 @@ def assemble(
             by_snapshot.setdefault(copy.identity.snapshot_id, []).append(copy)
     snapshots: list[Snapshot] = []
     strays: list[str] = []
+    remnants: list[Snapshot] = []
     broken: dict[str, str] = {}  # group -> its member that is not whole
     for _, parts in sorted(by_snapshot.items()):
         parts.sort(key=lambda part: (part.identity.copy.set, part.identity.copy.index))
@@ -71,25 +75,27 @@ def assemble(
         if why := _wanting(parts):
             strays.append(_stray(first, parts, why, inventory))
             broken.setdefault(first.group_id, first.snapshot_name)
+            if _of_one(parts) and len({part.identity.copy.id for part in parts}) == len(parts):
+                remnants.append(_snapshot(parts, cluster))
         else:
             snapshots.append(_snapshot(parts, cluster))
     broken.pop("", None)
     for one in [s for s in snapshots if s.group_id in broken]:
         snapshots.remove(one)
+        remnants.append(one)
         strays.append(
             f"snapshot {one.name!r} ({one.id}) is whole, but {broken[one.group_id]!r} of its group "
             f"{one.group_name!r} is not"
         )
-    return FoundSnapshots(tuple(snapshots), tuple(strays))
+    gone = tuple(replace(one, state=SnapshotState.DELETING) for one in remnants)
+    return FoundSnapshots(tuple(snapshots), tuple(strays), gone)
 
 
 def _wanting(parts: Sequence[FoundCopy]) -> str:
     """Why these copies are no whole snapshot; empty if they are one."""
     first = parts[0].identity
-    for part in parts:
-        one = part.identity
-        if replace(one, copy=first.copy, cluster_id=first.cluster_id) != first:
-            return f"its copies say different things of it: {one.copy.id} and {first.copy.id}"
+    if not _of_one(parts):
+        return "its copies say different things of it"
     width = first.spec.durability.set_size
     total = first.total or (parts[-1].identity.copy.set + 1) * width
     there = {(part.identity.copy.set, part.identity.copy.index) for part in parts}
@@ -97,6 +103,11 @@ def _wanting(parts: Sequence[FoundCopy]) -> str:
         places = ", ".join(f"{index} of set {number}" for number, index in missing[:10])
         return f"{len(missing)} of its {total} copies are missing: {places}"
     return "" if len(parts) == total else "there are two of one of its copies"
+
+
+def _of_one(parts: Sequence[FoundCopy]) -> bool:
+    first = parts[0].identity
+    return all(replace(p.identity, copy=first.copy, cluster_id=first.cluster_id) == first for p in parts)
 
 
 def _snapshot(parts: Sequence[FoundCopy], cluster: ClusterId) -> Snapshot:

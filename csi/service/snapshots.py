@@ -248,9 +248,9 @@ class Snapshots:
         """What the records lost, if this snapshot or group is among it."""
         steps = self._copying.steps
         for cluster in self._inventory.hosts_of:
-            found = (await finding.survey(steps.inventory, steps.instance, steps.backends, cluster)).snapshots
-            if any(wanted in (s.id, s.group_id) for s in found):
-                await self._journal.store.commit([Put(s) for s in found])
+            found = await finding.survey(steps.inventory, steps.instance, steps.backends, cluster)
+            if mine := [s for s in (*found.snapshots, *found.remnants) if wanted in (s.id, s.group_id)]:
+                await self._journal.store.commit([Put(s) for s in mine])
 
     async def _delete(self, ids: Sequence[SnapshotId]) -> None:
         found = [s for s in map(self._inventory.snapshots.get, ids) if s is not None]

@@ -86,6 +86,26 @@ async def test_one_that_is_not_whole_is_told_and_left_alone(pool: Pool, gone: st
     assert host.find(f"{inventory.devices[alone.copies[0].device_id].path}/{alone.copies[0].id}.copy") is not None
 
 
+async def test_what_is_left_of_one_goes_when_it_is_deleted(pool: Pool) -> None:
+    volumes = [await pool.create("a"), await pool.create("b")]
+    alone = await pool.core.snapshots.create("s", volumes[0].id)
+    group = await pool.core.snapshots.create_group("g", [v.id for v in volumes])
+    inventory = pool.core.outside.store.inventory
+    for copy in (alone.copies[1], group.snapshots[0].copies[2]):
+        host, device = inventory.hosts[copy.host_id], inventory.devices[copy.device_id]
+        for part in ("copy", "copy-of"):
+            pool.world.machines[host.manage].unlink(f"{device.path}/{copy.id}.{part}")
+    assert len([line for line in await lines(pool) if line.startswith("Stray")]) == 3
+    await pool.core.snapshots.delete(alone.id)
+    assert len([progress.line for progress in await pool.load() if progress.line.startswith("Stray")]) == 2
+    with pytest.raises(NotFound):
+        pool.core.snapshots.get_group(group.id, [])
+    await pool.core.snapshots.delete_group(group.id, [])
+    for volume in volumes:
+        await pool.core.volumes.delete(volume.id)
+    assert pool.left() == []
+
+
 async def test_what_they_say_must_agree(pool: Pool) -> None:
     taken = await pool.core.snapshots.create("s", (await pool.create()).id)
     inventory = pool.core.outside.store.inventory
