@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,21 @@ import pytest
 from csi.api import csi_pb2 as pb
 from tests.driver import Client, Driver
 from tests.lab import Lab
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure comes what the driver and its GlusterFS clients have logged: both go with the test."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for driver in getattr(item, "funcargs", {}).values():
+            if isinstance(driver, Driver):
+                for log in (driver.log, *sorted((driver.directory / "log").glob("*.log"))):
+                    with suppress(OSError):
+                        report.sections.append(
+                            (log.name, "\n".join(log.read_text(errors="replace").splitlines()[-40:]))
+                        )
+    return report
 
 
 @pytest.fixture(scope="module")
