@@ -15,7 +15,6 @@ from csi.core.model import Host, Protection, Volume
 from csi.gluster import parse, words
 from csi.gluster.asking import Asker
 from csi.gluster.envelope import Answer, Meaning
-from csi.gluster.session import alone
 from csi.ports import Clock, Pool, Runner
 
 _LATE = 78  # of the verbs
@@ -68,14 +67,7 @@ class Barrier:
             await self._clock.sleep(_HEAL_PAUSE)
 
     async def _heal(self, pool: Pool, name: str, *what: str) -> Answer:
-        """By a process of its own: in a session the answer does not come."""
-        failure = HostUnreachable("", "the cluster has no hosts")
-        for host in self._asker.in_order(pool):
-            try:
-                return await alone(self._runner, host, ("volume", "heal", name, *what), self._timeout)
-            except HostUnreachable as error:
-                failure = error
-        raise failure
+        return await self._asker.first(pool, ("volume", "heal", name, *what), self._timeout, changes=False)
 
     async def hold(self, pool: Pool, names: Sequence[str], bound: float) -> None:
         command = Command(("csi_barrier_on", names[0], f"{bound:g}", *map(words.name, names)))

@@ -12,6 +12,7 @@ from csi.core.model import ClusterId, Snapshot, SnapshotState
 from csi.ports import Remove
 from csi.service import finding
 from csi.service.restoring import place
+from csi.service.snapshots import Group
 from tests.unit.service.conftest import Pool
 from tests.unit.service.test_regrouping import of
 
@@ -64,15 +65,23 @@ async def test_a_group_is_found_as_a_whole(pool: Pool) -> None:
     assert pool.left() == []
 
 
-@pytest.mark.parametrize("gone", ["copy", "copy-of"])
-async def test_one_that_is_not_whole_is_told_and_left_alone(pool: Pool, gone: str) -> None:
+async def halved(pool: Pool, *gone: str) -> tuple[Snapshot, Group]:
+    """A snapshot and a group, each without these files of one of its copies."""
     volumes = [await pool.create("a"), await pool.create("b")]
     alone = await pool.core.snapshots.create("s", volumes[0].id)
     group = await pool.core.snapshots.create_group("g", [v.id for v in volumes])
     inventory = pool.core.outside.store.inventory
     for copy in (alone.copies[1], group.snapshots[0].copies[2]):
         host, device = inventory.hosts[copy.host_id], inventory.devices[copy.device_id]
-        pool.world.machines[host.manage].unlink(f"{device.path}/{copy.id}.{gone}")
+        for part in gone:
+            pool.world.machines[host.manage].unlink(f"{device.path}/{copy.id}.{part}")
+    return alone, group
+
+
+@pytest.mark.parametrize("gone", ["copy", "copy-of"])
+async def test_one_that_is_not_whole_is_told_and_left_alone(pool: Pool, gone: str) -> None:
+    alone, _ = await halved(pool, gone)
+    inventory = pool.core.outside.store.inventory
     strays = [line for line in await lines(pool) if line.startswith("Stray")]
     assert len(strays) == 3
     assert any(
@@ -87,22 +96,15 @@ async def test_one_that_is_not_whole_is_told_and_left_alone(pool: Pool, gone: st
 
 
 async def test_what_is_left_of_one_goes_when_it_is_deleted(pool: Pool) -> None:
-    volumes = [await pool.create("a"), await pool.create("b")]
-    alone = await pool.core.snapshots.create("s", volumes[0].id)
-    group = await pool.core.snapshots.create_group("g", [v.id for v in volumes])
-    inventory = pool.core.outside.store.inventory
-    for copy in (alone.copies[1], group.snapshots[0].copies[2]):
-        host, device = inventory.hosts[copy.host_id], inventory.devices[copy.device_id]
-        for part in ("copy", "copy-of"):
-            pool.world.machines[host.manage].unlink(f"{device.path}/{copy.id}.{part}")
+    alone, group = await halved(pool, "copy", "copy-of")
     assert len([line for line in await lines(pool) if line.startswith("Stray")]) == 3
     await pool.core.snapshots.delete(alone.id)
     assert len([progress.line for progress in await pool.load() if progress.line.startswith("Stray")]) == 2
     with pytest.raises(NotFound):
         pool.core.snapshots.get_group(group.id, [])
     await pool.core.snapshots.delete_group(group.id, [])
-    for volume in volumes:
-        await pool.core.volumes.delete(volume.id)
+    for snapshot in group.snapshots:
+        await pool.core.volumes.delete(snapshot.volume_id)
     assert pool.left() == []
 
 
