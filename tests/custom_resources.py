@@ -16,6 +16,7 @@ from tests.cluster.controlplane import ControlPlane
 
 CRDS = Path(__file__).parent.parent / "deploy" / "crds"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/default/leases/gluster-csi-controller"
+_EVENTS = "/api/v1/namespaces/default/events"
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -38,7 +39,9 @@ async def install(kubeconfig: str) -> None:
 
 
 async def wipe(kubeconfig: str) -> None:
-    """No controller may be running: nobody waits for what the finalizers wait for."""
+    """Our resources, and what was told of them. No controller may be running: nobody waits for what the finalizers
+    wait for.
+    """
     # The server answers when it has deleted each of them, and there may be thousands.
     api = KubernetesApi(kubeconfig, timeout=120)
     try:
@@ -51,6 +54,9 @@ async def wipe(kubeconfig: str) -> None:
                 patch = [{"op": "replace", "path": "/metadata/finalizers", "value": []}]
                 answer = await api.request("PATCH", f"{kind.path}/{left['metadata']['name']}", None, patch)
                 assert answer.good or answer.status == 404, answer.reason
+        # The next test may have a resource of the same name, and look for the events of that.
+        answer = await api.request("DELETE", _EVENTS)
+        assert answer.good, answer.reason
     finally:
         await api.close()
 

@@ -158,7 +158,8 @@ class GlusterWorld(RealWorld):
     async def close(self) -> None:
         await super().close()
         for pid in self.pids():
-            os.kill(pid, 9)
+            with contextlib.suppress(ProcessLookupError):  # the one that was unmounted last may be ending
+                os.kill(pid, 9)
 
 
 class DaemonWorld(GlusterWorld):
