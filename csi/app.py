@@ -309,7 +309,7 @@ async def _take_charge(
         keep_resources(core, core.outside.store, api, _events(api, settings), stack)
     store, pools = core.outside.store, core.fullness
     stack.push_async_callback(_ended, asyncio.create_task(pools.run(), name="thin pools"))
-    stack.callback(metrics.watch(store, core.operations, lambda: core.succession.late, pools.figures))
+    stack.callback(metrics.watch(store, core.operations, lambda: core.succession.late, pools.figures, pools.taken))
     return True
 
 

@@ -6,7 +6,7 @@ Nothing here is kept: a gauge that is derived from the records at each scrape ca
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
@@ -16,20 +16,24 @@ from prometheus_client.registry import Collector
 from csi import __version__
 from csi.core.errors import ConfigInvalid, Unavailable
 from csi.core.inventory import Inventory
-from csi.core.model import Direction, OperationKind, VolumeState
+from csi.core.model import DeviceId, Direction, OperationKind, VolumeState
 from csi.ports import Store
 from csi.service.fullness import Measured
 from csi.service.operations import Operations
 
 Pools = Callable[[], Sequence[Measured]]
+Taken = Callable[[], Mapping[DeviceId, int]]
 
 
 class StateCollector(Collector):
     """Runs in the scraper's thread; that is safe, since an inventory is an immutable value."""
 
-    def __init__(self, store: Store, operations: Operations, late: Callable[[], int], pools: Pools) -> None:
+    def __init__(
+        self, store: Store, operations: Operations, late: Callable[[], int], pools: Pools, taken: Taken
+    ) -> None:
         self._store = store
         self._pools = pools
+        self._taken = taken
         self._late = late
         self._operations = operations
 
@@ -52,7 +56,7 @@ class StateCollector(Collector):
             "How often a command of an earlier controller took effect late, and was undone.",
             value=self._late(),
         )
-        yield from _devices(inventory)
+        yield from _devices(inventory.counting(self._taken()))
         yield _thin_pools(self._pools())
 
 
@@ -61,10 +65,15 @@ def watch(
     operations: Operations,
     late: Callable[[], int] = lambda: 0,
     pools: Pools = lambda: (),
+    taken: Taken = dict,
+    *,
     registry: CollectorRegistry = REGISTRY,
 ) -> Callable[[], None]:
-    """Export the state from now on; the answer ends that. ``late``: see ``service/succession.py``."""
-    collector = StateCollector(store, operations, late, pools)
+    """Export the state from now on; the answer ends that.
+
+    ``late``: see ``service/succession.py``; ``taken``: ``service/fullness.py``.
+    """
+    collector = StateCollector(store, operations, late, pools, taken)
     registry.register(collector)
     return lambda: registry.unregister(collector)
 

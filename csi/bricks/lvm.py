@@ -24,7 +24,7 @@ from csi.core import naming, sizes
 from csi.core.command import Command, Result, Script
 from csi.core.errors import CommandFailed, InvalidRequest
 from csi.core.model import Backend, BrickId, BrickIdentity, Device, Host, PlacedBrick, PoolSize
-from csi.core.pools import PoolFullness
+from csi.core.pools import GroupFullness
 from csi.ports import BrickState, DeviceFacts, Runner
 
 _log = structlog.get_logger(__name__)
@@ -194,11 +194,10 @@ class LvmBackend:
                     _log.warning("a brick without an identity", host=host.manage, volume=f"{group.name}/{volume.name}")
         return tuple(found.values())
 
-    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
+    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[GroupFullness, ...]:
         (look,) = await self._run(host, self._claimed(devices))
         groups = lvmreport.read(look.stdout)
-        found = (lvmpools.pools(device.id, groups[naming.volume_group(device.id)]) for device in devices)
-        return tuple(pool for of_device in found for pool in of_device)
+        return tuple(lvmpools.fullness(device.id, groups[naming.volume_group(device.id)]) for device in devices)
 
     # --- how scripts are run ---
 

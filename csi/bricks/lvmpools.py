@@ -1,4 +1,4 @@
-"""The thin pools of a volume group, from what LVM says of it: how full they are, and what is promised in them."""
+"""A volume group and its thin pools, from what LVM says: how full they are, and what is promised in them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,31 @@ from collections.abc import Iterator
 from csi.bricks import lvmtags
 from csi.bricks.lvmreport import LogicalVolume, VolumeGroup
 from csi.core import naming
-from csi.core.model import BrickIdentity, DeviceId
-from csi.core.pools import PoolFullness
+from csi.core.model import BrickId, BrickIdentity, DeviceId
+from csi.core.pools import GroupFullness, PoolFullness, Slack
 
 EXTENT = 4 << 20
 
 
-def pools(device: DeviceId, group: VolumeGroup) -> Iterator[PoolFullness]:
-    """Those that have bricks of ours in them and are active: of others LVM does not know how full they are."""
+def fullness(device: DeviceId, group: VolumeGroup) -> GroupFullness:
+    # LVM's spare is as large as the largest metadata; what bricks may use of a device is without it already.
+    spare = max((volume.metadata_size for volume in group.volumes.values()), default=0)
+    taken = (group.extents - group.free) * EXTENT - spare
+    members = _members(group)
+    return GroupFullness(device, taken, tuple(_pools(device, group, members)), tuple(_slack(group, members)))
+
+
+def _members(group: VolumeGroup) -> dict[str, list[LogicalVolume]]:
+    """Of each pool."""
     members: dict[str, list[LogicalVolume]] = {}
     for volume in sorted(group.volumes.values(), key=lambda one: one.name):
         if volume.pool in group.volumes:
             members.setdefault(volume.pool, []).append(volume)
+    return members
+
+
+def _pools(device: DeviceId, group: VolumeGroup, members: dict[str, list[LogicalVolume]]) -> Iterator[PoolFullness]:
+    """Those that have bricks of ours in them and are active: of others LVM does not know how full they are."""
     for name, volumes in members.items():
         pool = group.volumes[name]
         bricks = [found for volume in volumes if (found := _brick(group, volume)) is not None]
@@ -38,6 +51,21 @@ def pools(device: DeviceId, group: VolumeGroup) -> Iterator[PoolFullness]:
             promised=sum(map(_promised, volumes)),
             room=group.free * EXTENT,
         )
+
+
+def _slack(group: VolumeGroup, members: dict[str, list[LogicalVolume]]) -> Iterator[Slack]:
+    for name, volumes in members.items():
+        beyond = group.volumes[name].size - sum(map(_promised, volumes))
+        if beyond > 0:
+            yield Slack(frozenset(id_ for volume in volumes if (id_ := _id(group, volume))), beyond)
+
+
+def _id(group: VolumeGroup, volume: LogicalVolume) -> BrickId | None:
+    """Of a brick or copy of ours."""
+    if (brick := _brick(group, volume)) is not None:
+        return brick.brick.id
+    copy = lvmtags.read_copy(volume.tags)
+    return copy.copy.id if copy is not None else None
 
 
 def _brick(group: VolumeGroup, volume: LogicalVolume) -> BrickIdentity | None:

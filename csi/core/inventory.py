@@ -196,6 +196,20 @@ class Inventory:
             return self
         return replace(self.with_changes(closed, ()), shut=Map({one.id: devices[one.id] for one in closed}))
 
+    def counting(self, more: Mapping[DeviceId, int]) -> Inventory:
+        """For placement, never to be stored: so many bytes of these devices are taken beside what is recorded."""
+        known = {device_id: by for device_id, by in more.items() if by and device_id in self.devices}
+        if not known:
+            return self
+        used, spaces = self.used.mutate(), self.spaces.mutate()
+        for device_id, by in known.items():
+            used[device_id] = used.get(device_id, 0) + by
+        full = used.finish()
+        for host_id in {self.devices[device_id].host_id for device_id in known}:
+            if (space := spaces.get(host_id)) is not None:
+                spaces[host_id] = space.refilled(full)
+        return replace(self, used=full, spaces=spaces.finish())
+
     def _tables(self, puts: Sequence[Record], removes: Sequence[Record]) -> dict[str, Any]:
         tables: dict[str, Any] = {}
         for record in (*removes, *puts):

@@ -7,7 +7,7 @@ stalls all that is in it. Metadata that is full damages a pool whatever it holds
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -48,6 +48,28 @@ class PoolFullness:
             f"thin pool {self.name} of volume {volumes} (brick {', '.join(self.bricks)}) has its data at "
             f"{int(self.data)} % and its metadata at {int(self.metadata)} %"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Slack:
+    """Bytes that a pool has beyond what is promised in it. ``members``: the bricks and copies in it."""
+
+    members: Set[BrickId]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFullness:
+    """The volume group of a device. ``taken``: bytes of what bricks may use that are in its volumes, whosever.
+
+    A pool outlives its brick while copies are in it, and keeps what it was enlarged by for copies that are gone: no
+    record counts either.
+    """
+
+    device: DeviceId
+    taken: int
+    pools: tuple[PoolFullness, ...] = ()
+    slack: tuple[Slack, ...] = ()
 
 
 class Refusing(StrEnum):

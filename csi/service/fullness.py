@@ -1,29 +1,31 @@
-"""How full the thin pools are, looked at from time to time: a full one stalls its brick, full metadata damages it.
+"""How full volume groups and their thin pools are, looked at from time to time.
 
-Kept in memory alone: what counts is what the hosts say now.
+A pool that is full stalls its brick, full metadata damages it; and a group may hold more than the records count. Kept
+in memory alone: what counts is what the hosts say now.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from csi.core import pools
 from csi.core.errors import DriverError, NoRoom
+from csi.core.inventory import Inventory
 from csi.core.model import Backend, BrickId, Device, DeviceId, Host, HostId
-from csi.core.pools import PoolFullness, PoolLimit
+from csi.core.pools import GroupFullness, PoolFullness, PoolLimit, Slack
 from csi.ports import Clock, Store
 
 _log = structlog.get_logger(__name__)
 
 
 class PoolGauge(Protocol):
-    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
-        """Of the pools with bricks of ours on these devices. Raises: as BrickBackend's."""
+    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[GroupFullness, ...]:
+        """Of the volume group of each of these devices. Raises: as BrickBackend's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,16 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The pools of a device that reach the limit. ``crossed``: those of which that was not told before."""
+    """The pools of a device that reach the limit. ``crossed``: those of which that was not told before.
+
+    ``unrecorded``: bytes of it that are taken though no record counts them.
+    """
 
     device: Device
     full: tuple[PoolFullness, ...]
     crossed: tuple[PoolFullness, ...]
     limit: PoolLimit
+    unrecorded: int = 0
 
 
 class Fullness:
@@ -64,6 +70,9 @@ class Fullness:
         self.measured: tuple[Measured, ...] = ()
         self._closing: tuple[Measured, ...] = ()
         self._closed: Mapping[DeviceId, str] = {}
+        self._groups: Mapping[DeviceId, GroupFullness] = {}
+        self._unrecorded: Mapping[DeviceId, int] = {}
+        self._slack: Mapping[DeviceId, tuple[Slack, ...]] = {}
 
     def figures(self) -> tuple[Measured, ...]:
         """What was measured last."""
@@ -79,6 +88,18 @@ class Fullness:
         for one in self._closing:
             if not asked.isdisjoint((*one.pool.bricks, *one.pool.copies)):
                 raise NoRoom(f"no {what} now: on {one.host}:{one.device}, {self.limit.explain(one.pool)}")
+
+    def taken(self, parts: Iterable[BrickId] = ()) -> Mapping[DeviceId, int]:
+        """Bytes of each device that are not free though no record counts them: for what comes into the pools of these
+        bricks and copies, without what is to spare in those.
+        """
+        asked = set(parts)
+        taken = dict(self._unrecorded)
+        if asked:
+            for device_id, pools_there in self._slack.items():
+                spare = sum(slack.size for slack in pools_there if not asked.isdisjoint(slack.members))
+                taken[device_id] = max(0, taken.get(device_id, 0) - spare)
+        return taken
 
     def listen(self, heed: Callable[[Health], None]) -> None:
         """``heed`` is told of each device at each look. It must not wait."""
@@ -107,27 +128,50 @@ class Fullness:
         for device in inventory.devices.values():
             if device.backend is Backend.LVM:
                 devices.setdefault(device.host_id, []).append(device)
-        found = await asyncio.gather(*(self._of_host(inventory.hosts[on], there) for on, there in devices.items()))
-        self.measured = tuple(one for of_host in found for one in of_host)
+        answers = await asyncio.gather(*(self._of_host(inventory.hosts[on], there) for on, there in devices.items()))
+        silent = {on for on, answer in zip(devices, answers, strict=True) if answer is None}
+        fresh = {group.device: group for answer in answers for group in answer or ()}
+        asked = [device for there in devices.values() for device in there]
+        self._groups = {
+            device.id: group for device in asked if (group := fresh.get(device.id) or self._groups.get(device.id))
+        }
+        self._count(fresh.values(), inventory, self._store.inventory)
+        self.measured = tuple(
+            Measured(inventory.hosts[device.host_id].manage, device.path, pool, stale=device.host_id in silent)
+            for device in asked
+            if device.id in self._groups
+            for pool in self._groups[device.id].pools
+        )
         # Asked for at each placement, and pools are many.
         self._closing = tuple(one for one in self.measured if self.limit.closes(one.pool))
         self._closed = pools.closed((one.pool for one in self._closing), self.limit)
         of_device: dict[DeviceId, list[Measured]] = {}
         for one in self.measured:
             of_device.setdefault(one.pool.device, []).append(one)
-        for device in (device for there in devices.values() for device in there):
+        for device in asked:
             self._tell(device, of_device.get(device.id, []))
         for gone in self._told.keys() - {one.pool.name for one in self.measured}:
             del self._told[gone]
 
-    async def _of_host(self, host: Host, devices: list[Device]) -> list[Measured]:
+    def _count(self, groups: Iterable[GroupFullness], before: Inventory, after: Inventory) -> None:
+        """What these groups hold beyond the records, as they were before and after the look.
+
+        What comes is recorded before it is made, and what goes is forgotten after it is gone: so the larger of the two
+        has all that was seen, unless both happened at once on a device. Then it seems fuller until the next look.
+        """
+        known = {device: by for device, by in self._unrecorded.items() if device in self._groups}
+        for group in groups:
+            recorded = max(inventory.used.get(group.device, 0) for inventory in (before, after))
+            known[group.device] = max(0, group.taken - recorded)
+        self._unrecorded = known
+        self._slack = {id_: group.slack for id_, group in self._groups.items() if group.slack}
+
+    async def _of_host(self, host: Host, devices: list[Device]) -> tuple[GroupFullness, ...] | None:
         try:
-            found = await self._gauge.fullness(host, devices)
+            return await self._gauge.fullness(host, devices)
         except DriverError as error:
             _log.warning("thin pools can't be looked at", host=host.manage, error=str(error))
-            return [replace(one, stale=True) for one in self.measured if one.host == host.manage]
-        paths = {device.id: device.path for device in devices}
-        return [Measured(host.manage, paths[pool.device], pool) for pool in found]
+            return None
 
     def _tell(self, device: Device, there: Sequence[Measured]) -> None:
         crossed = []
@@ -148,6 +192,6 @@ class Fullness:
                     reason=self.limit.explain(one.pool),
                 )
         full = tuple(one.pool for one in there if self.limit.reached(one.pool))
-        health = Health(device, full, tuple(crossed), self.limit)
+        health = Health(device, full, tuple(crossed), self.limit, self._unrecorded.get(device.id, 0))
         for heed in self._listeners:
             heed(health)

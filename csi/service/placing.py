@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from csi.core import growth, placement, sizes
 from csi.core.errors import InvalidRequest, NoRoom, NoSpace, SizeOutOfRange, Unavailable
 from csi.core.inventory import Inventory
-from csi.core.model import Availability, ClusterId, Expansion, HostId, Volume, VolumeSpec
+from csi.core.model import Availability, BrickId, ClusterId, Expansion, HostId, Volume, VolumeSpec
 from csi.core.placement import Layout, Limits, PlacementRequest
 from csi.service.fullness import Fullness
 from csi.service.journal import Journal
@@ -60,9 +61,13 @@ class Placing:
             names = ", ".join(sorted(away))
             raise Unavailable(f"volume {volume.name!r} cannot be changed while these hosts do not answer: {names}")
 
-    def without(self, silent: frozenset[HostId]) -> Inventory:
-        """The present inventory, with the silent hosts offline."""
-        inventory = self.journal.inventory
+    def counted(self, parts: Iterable[BrickId] = ()) -> Inventory:
+        """The present inventory, with what the hosts were seen to hold beyond it: as ``Fullness.taken``."""
+        return self.journal.inventory.counting(self.pools.taken(parts))
+
+    def without(self, silent: frozenset[HostId], parts: Iterable[BrickId] = ()) -> Inventory:
+        """The same, with the silent hosts offline."""
+        inventory = self.counted(parts)
         absent = [replace(inventory.hosts[host], state=Availability.OFFLINE) for host in sorted(silent)]
         return inventory.with_changes(absent, ()) if absent else inventory
 
@@ -104,7 +109,8 @@ class Placing:
         """
         limits = self.limits
         try:
-            wanted = growth.in_place(self.without(silent), volume, size, limits)
+            own = [brick.id for brick in volume.bricks]
+            wanted = growth.in_place(self.without(silent, own), volume, size, limits)
             grown = [new.id for new, old in zip(wanted.bricks, volume.bricks, strict=True) if new.size > old.size]
             self.pools.check(grown, f"expansion of volume {volume.name!r}")
             return wanted

@@ -137,11 +137,18 @@ class Restoring:
         return Origin.of(source, snapshot)
 
     def plan(
-        self, source: Source, *, volume: VolumeId, name: str, size: tuple[int, int], spec: VolumeSpec
+        self,
+        inventory: Inventory,
+        source: Source,
+        *,
+        volume: VolumeId,
+        name: str,
+        size: tuple[int, int],
+        spec: VolumeSpec,
     ) -> tuple[Volume, bool]:
         """What the new volume will be, and whether its bricks have to grow. Raises: as ``core.copies.restored``."""
         origin = self.origin(source)
-        made = restored(self._steps.inventory(), origin, volume=volume, name=name, size=size, spec=spec)
+        made = restored(inventory, origin, volume=volume, name=name, size=size, spec=spec)
         return made, [part.size for part in origin.parts] != [brick.size for brick in made.bricks]
 
     # --- doing --------------------------------------------------------------------------------

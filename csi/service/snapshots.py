@@ -32,7 +32,7 @@ from csi.core.errors import (
 )
 from csi.core.inventory import Inventory
 from csi.core.model import OperationKind, Snapshot, SnapshotId, SnapshotState, Source, SourceKind, Volume, VolumeId
-from csi.ports import Change, Put, Remove
+from csi.ports import Put, Remove
 from csi.service import finding
 from csi.service.copying import Copying, Known, Taken, Task, by_host, together
 from csi.service.journal import Journal
@@ -166,9 +166,10 @@ class Snapshots:
                 _planned(wishes[volume.id], volume, sizes, now) for volume, sizes in zip(volumes, taken, strict=True)
             ]
             parts = [copy for snapshot in snapshots for copy in snapshot.copies]
+            bricks = [brick.id for volume in volumes for brick in volume.bricks]
             what = f"snapshot of {', '.join(repr(v.name) for v in volumes)}"
-            self._placing.pools.check((brick.id for volume in volumes for brick in volume.bricks), what)
-            copies.check_room(self._inventory, parts, f"a {what}")
+            self._placing.pools.check(bricks, what)
+            copies.check_room(self._placing.counted(bricks), parts, f"a {what}")
             inventory = await self._journal.store.commit([Put(snapshot) for snapshot in snapshots])
             return tuple(inventory.snapshots[snapshot.id] for snapshot in snapshots)
 
@@ -292,10 +293,7 @@ class Snapshots:
                 f"snapshot {found[0].name!r} is not gone yet; it waits for its hosts and is tried again: {error}"
             ) from error
         for snapshot in marked:
-            await self._journal.store.commit(self._removal(snapshot))
-
-    def _removal(self, snapshot: Snapshot) -> list[Change]:
-        return [Remove(snapshot), *self._journal.rest(snapshot.gid)]
+            await self._journal.store.commit([Remove(snapshot), *self._journal.rest(snapshot.gid)])
 
     async def _relieve(self, snapshots: Sequence[Snapshot]) -> None:
         """They may have been being taken when we ended: nothing of the hold is left on their volumes."""

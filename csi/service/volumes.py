@@ -156,8 +156,12 @@ class Volumes:
 
     def _restored(self, volume_id: VolumeId, request: CreateRequest, source: Source) -> tuple[Volume, bool]:
         size, origin = (request.required, request.limit), self._restoring.origin(source)
-        self._placing.pools.check((part.id for part in origin.parts), f"copy of {origin.what}")
-        return self._restoring.plan(source, volume=volume_id, name=request.name, size=size, spec=request.spec)
+        parts = [part.id for part in origin.parts]
+        self._placing.pools.check(parts, f"copy of {origin.what}")
+        inventory = self._placing.counted(parts)
+        return self._restoring.plan(
+            inventory, source, volume=volume_id, name=request.name, size=size, spec=request.spec
+        )
 
     async def _carry_out(self, operation: Operation) -> Volume:
         try:

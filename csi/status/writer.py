@@ -19,7 +19,7 @@ import structlog
 
 from csi.core.errors import DriverError
 from csi.core.inventory import Inventory
-from csi.core.model import Device, Host, Operation, Record, RestingGid, Volume
+from csi.core.model import Device, DeviceId, Host, Operation, Record, RestingGid, Volume
 from csi.hosts.contacts import Contact, Contacts
 from csi.kubernetes.api import Answer, Api, ApiUnreachable, Document
 from csi.kubernetes.events import Events, Subject
@@ -118,6 +118,7 @@ class StatusWriter:
         self._flipped: dict[str, tuple[Host, Contact]] = {}
         self._silent: set[str] = set()  # hosts of which an event said so
         self._observed: dict[Key, Condition] = {}  # of what no record says
+        self._taken: dict[DeviceId, int] = {}  # likewise, in bytes
         self._news: list[tuple[Record, str, str]] = []  # events that are to be told
         self._woken = Waking(clock)
 
@@ -152,6 +153,7 @@ class StatusWriter:
             return  # it has been removed since
         key: Key = (Device, self._records.name_of(Device, health.device.id))
         condition = pools.condition(health)
+        self._taken[health.device.id] = health.unrecorded
         if self._observed.get(key) != condition:
             self._observed[key] = condition
             self._due[key] = None
@@ -257,7 +259,7 @@ class StatusWriter:
         told = None
         if record is not None:
             contact = self._contacts.of(record.id) if isinstance(record, Host) else None
-            told = telling.told(record, self._records.inventory, contact)
+            told = telling.told(record, self._records.inventory.counting(self._taken), contact)
             if told is not None and (observed := self._observed.get((kind.record, name))) is not None:
                 told = replace(told, conditions=(*told.conditions, observed))
         if remark is not None:

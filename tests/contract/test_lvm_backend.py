@@ -14,10 +14,11 @@ from csi.bricks import identity, lvmpaths, lvmtags
 from csi.bricks.identity import DeviceMark
 from csi.bricks.lvm import LvmBackend
 from csi.bricks.lvmcopies import LvmCopies
-from csi.core import naming
+from csi.core import naming, sizes
 from csi.core.command import Command, Script
 from csi.core.errors import HostUnreachable, Incoherent, InUse, InvalidRequest, Unavailable
 from csi.core.model import Backend, BrickRole, Device, DeviceId, PlacedBrick, PoolSize
+from csi.core.pools import PoolFullness
 from tests.contract import test_brick_backend as every
 from tests.contract.lvm_hosts import LaboratoryLvmHost, SimulatedLvmHost
 from tests.contract.test_brick_backend import (
@@ -411,14 +412,23 @@ async def test_a_broken_connection_is_told(bench: LvmBench) -> None:
 async def test_a_pool_is_extended_once_and_its_brick_says_what_it_takes(bench: LvmBench) -> None:
     placed = bench.placed()
     await bench.create(placed)
-    (before,) = await bench.backend.fullness(bench.on.host, [placed.device])
+
+    async def look() -> PoolFullness:
+        (group,) = await bench.backend.fullness(bench.on.host, [placed.device])
+        # The records count no byte more and no byte less.
+        assert group.taken == sum(one.size + one.metadata_size for one in group.pools)
+        (found,) = group.pools
+        return found
+
+    before = await look()
+    assert before.size + before.metadata_size == sizes.footprint(Backend.LVM, placed.brick.size, 1.0)
     assert (before.name, before.bricks, before.promised) == (pool(placed), (placed.brick.id,), before.size)
     wanted = PoolSize(placed.brick.id, before.size + (100 << 20), before.metadata_size + (4 << 20))
     taking = replace(placed.brick, footprint=placed.brick.footprint + (104 << 20))
     larger = replace(placed, identity=replace(placed.identity, brick=taking))
     for _ in range(2):
         await bench.backend.extend_pools(bench.on.host, [larger], [wanted])
-        (after,) = await bench.backend.fullness(bench.on.host, [placed.device])
+        after = await look()
         assert (after.size, after.metadata_size) == (wanted.data, wanted.metadata)
         assert after.room <= before.room - (104 << 20)
         assert await bench.inspect(larger) == (whole(larger),)
@@ -428,6 +438,6 @@ async def test_a_pool_is_extended_once_and_its_brick_says_what_it_takes(bench: L
         await bench.backend.extend_pools(
             bench.on.host, [larger], [replace(wanted, data=wanted.data + after.room + (64 << 20))]
         )
-    assert await bench.backend.fullness(bench.on.host, [placed.device]) == (after,)
+    assert await look() == after
     await bench.destroy(larger)
     assert bench.on.traces() == bench.clean

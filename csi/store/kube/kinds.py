@@ -211,7 +211,10 @@ KINDS: tuple[Kind, ...] = (
             "otherwise, and one that belongs to a volume group in no case."
         },
         figures=(
-            Figure("usedBytes", "Bytes that bricks, and bricks that are being made, take of the device."),
+            Figure(
+                "usedBytes",
+                "Bytes that are taken of the device: by what is made or being made, or is in its volume group beside.",
+            ),
             Figure("freeBytes", "Bytes that new bricks may take."),
         ),
         texts={

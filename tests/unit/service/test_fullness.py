@@ -12,7 +12,7 @@ from csi import metrics
 from csi.clock import SystemClock
 from csi.core.errors import Unavailable
 from csi.core.model import Backend, BrickId, Cluster, ClusterId, Device, DeviceId, Host, HostId
-from csi.core.pools import PoolFullness, PoolLimit
+from csi.core.pools import GroupFullness, PoolFullness, PoolLimit
 from csi.ports import Put
 from csi.service.fullness import Fullness
 from csi.service.operations import Operations
@@ -28,13 +28,15 @@ FILES = Device(DeviceId("f" * 32), HOSTS[0].id, "/srv/d0", Backend.FILE, 1 << 40
 class Gauge:
     percent: dict[str, float] = field(default_factory=lambda: {"ha": 10.0, "hb": 20.0})
 
-    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[PoolFullness, ...]:
+    async def fullness(self, host: Host, devices: Sequence[Device]) -> tuple[GroupFullness, ...]:
         assert [device.backend for device in devices] == [Backend.LVM]
         if host.manage not in self.percent:
             raise Unavailable(f"{host.manage} is away")
+        percent = self.percent[host.manage]
+        pool = f"vg/{host.manage}"
         return tuple(
-            PoolFullness(
-                d.id, f"vg/{host.manage}", (BrickId(d.id),), (), ("pvc",), self.percent[host.manage], 1.0, 8, 4, 8, 64
+            GroupFullness(
+                d.id, 12, (PoolFullness(d.id, pool, (BrickId(d.id),), (), ("pvc",), percent, 1.0, 8, 4, 8, 64),)
             )
             for d in devices
         )

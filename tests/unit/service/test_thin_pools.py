@@ -12,6 +12,7 @@ from csi.core import params
 from csi.core.errors import Busy, NoRoom, NoSpace
 from csi.core.model import OperationKind, Source, SourceKind, Volume
 from csi.core.pools import PoolLimit, Refusing
+from csi.hosts.simulated.filesystem import FileSystem
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.lvm import EXTENT, ThinPool, ThinVolume
 from csi.hosts.simulated.world import Fault, Kind, World
@@ -57,6 +58,16 @@ def thin_pool(pool: Pool, volume: Volume, host: str = "h1") -> ThinPool:
 def fill(pool: Pool, volume: Volume, share: float, host: str = "h1") -> None:
     found = thin_pool(pool, volume, host)
     found.space.used = int(found.space.capacity * share)
+
+
+def write(pool: Pool, volume: Volume, share: float) -> None:
+    """So much of its file systems is taken, on all hosts."""
+    for host in ("h1", "h2", "h3"):
+        found = thin_pool(pool, volume, host)
+        group = next(group for group in pool.world.machines[host].lvm.groups.values() if found.name in group.pools)
+        (brick,) = group.volumes_of(found)
+        assert brick.device.filesystem is not None
+        brick.device.filesystem.used = found.space.used = int(brick.device.size * share)
 
 
 def copied_by_hand(pool: Pool, volume: Volume, host: str = "h1") -> None:
@@ -144,6 +155,69 @@ async def test_a_pool_that_is_too_full_takes_nothing_more_of_its_volumes(lvm: Po
     await lvm.core.fullness.look()
     with pytest.raises(NoRoom, match="no copy of snapshot 'snap' now"):
         await lvm.copy(Source(SourceKind.SNAPSHOT, snapshot.id), "late")
+
+
+# --- what no record counts --------------------------------------------------------------------
+
+
+def free(pool: Pool) -> int:
+    """What the largest new volume may have."""
+    return pool.core.volumes.capacity(params.parse({}).spec).maximum
+
+
+async def test_what_a_pool_keeps_for_a_snapshot_is_not_promised_to_others(lvm: Pool) -> None:
+    empty = free(lvm)
+    volume = await lvm.create(size=12 * GIB)
+    write(lvm, volume, 0.1)
+    snapshot = await lvm.core.snapshots.create("snap", volume.id)
+    await lvm.core.volumes.delete(volume.id)
+    assert free(lvm) > 15 * GIB
+    await lvm.core.fullness.look()
+    assert 5 * GIB < free(lvm) < 8 * GIB
+    with pytest.raises(NoSpace):
+        await lvm.create("other", size=10 * GIB)
+    await lvm.create("small", size=4 * GIB)
+    # What comes into that very pool takes of what it has.
+    restored = await lvm.copy(Source(SourceKind.SNAPSHOT, snapshot.id), "restored")
+    await lvm.core.fullness.look()
+    for one in lvm.core.volumes.list("", 0).volumes:
+        await lvm.core.volumes.delete(one.id)
+    assert restored.size == 12 * GIB
+    await lvm.core.snapshots.delete(snapshot.id)
+    await lvm.core.fullness.look()
+    assert (lvm.left(), free(lvm)) == ([], empty)
+
+
+async def test_a_volume_has_for_itself_what_its_pool_keeps_of_snapshots_that_are_gone(lvm: Pool) -> None:
+    volume = await lvm.create(size=9 * GIB)
+    write(lvm, volume, 0.97)
+    for number in range(3):
+        await lvm.core.snapshots.delete((await lvm.core.snapshots.create(f"snap-{number}", volume.id)).id)
+        await lvm.core.fullness.look()
+        assert free(lvm) < 3 * GIB
+    await lvm.core.expansion.expand(ExpandRequest(volume.id, 15 * GIB, 0))
+    await lvm.core.fullness.look()
+    assert not lvm.core.outside.store.inventory.operations
+
+
+async def test_volumes_of_others_in_a_group_are_counted(lvm: Pool) -> None:
+    told: list[Health] = []
+    lvm.core.fullness.listen(told.append)
+    before = free(lvm)
+    await lvm.core.fullness.look()
+    assert {health.unrecorded for health in told} == {0}
+    (group,) = lvm.world.machines["h1"].lvm.groups.values()
+    space = FileSystem("pool", 10 * GIB)
+    group.pools["theirs"] = ThinPool("theirs", 10 * GIB // EXTENT, 4, 64 << 10, space)
+    await lvm.core.fullness.look()
+    assert [health.unrecorded >= 10 * GIB for health in told[3:]].count(True) == 1
+    assert free(lvm) < before - 9 * GIB
+    lvm.world.inject(Fault("h1", "csi_lvm_look*", Kind.ERROR, times=1))
+    await lvm.core.fullness.look()
+    assert free(lvm) < before - 9 * GIB
+    del group.pools["theirs"]
+    await lvm.core.fullness.look()
+    assert free(lvm) == before
 
 
 # --- extension --------------------------------------------------------------------------------
