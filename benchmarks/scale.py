@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from csi import app, config
+from csi import config, corewiring
 from csi.bricks.file import FileBackend
 from csi.clock import SystemClock
 from csi.core import params, topologyfile
@@ -58,7 +58,7 @@ class Grown:
         world.glusterd = SimulatedGlusterd(world)
         contacts = Contacts()
         self._runner = HeardRunner(SimulatedRunner(world), contacts)
-        self._outside = app.Outside(
+        self._outside = corewiring.Outside(
             store=self._store,
             runner=self._runner,
             gluster=GlusterCli(self._runner, SystemClock(), heard=contacts),
@@ -66,7 +66,7 @@ class Grown:
             clock=SystemClock(),
             contacts=contacts,
         )
-        self._core = app.wire(self._outside, config.load(None, {"GLUSTER_CSI_INSTANCE": "bench"}))
+        self._core = corewiring.wire(self._outside, config.load(None, {"GLUSTER_CSI_INSTANCE": "bench"}))
         await self._outside.store.open()
         topology = json.dumps({"clusters": [{"nodes": list(self._nodes(world))}]})
         async for progress in self._core.topology.load(topologyfile.parse(topology)):

@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.scale import GIB, Grown
 from csi.core import naming, params
 from csi.core.model import Backend, Brick, Cluster, Device, Gid, Host, Record, Volume
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from csi.ports import Put, Store
 from csi.store.kube import KubeStore, resources
 from csi.store.kube.kinds import kind_of

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from csi import __version__, config, log, metrics
 from csi.bricks.filecopies import FileCopies
-from csi.bricks.lvm import LvmBackend
 from csi.bricks.lvmcopies import LvmCopies
 from csi.clock import SystemClock
 from csi.config import Settings
 from csi.core import topologyfile
-from csi.core.model import Backend, OperationKind
-from csi.core.placement import Limits
-from csi.core.pools import Autoextend, PoolLimit, Refusing
+from csi.core.model import Backend
+from csi.corewiring import Core, Outside, wire
 from csi.driver import server
 from csi.driver.admin import AdminService
 from csi.driver.controller import ControllerService
@@ -33,42 +31,25 @@ from csi.driver.health import HealthPort
 from csi.driver.identity import IdentityService
 from csi.driver.node import NodeService
 from csi.gluster.adapter import GlusterCli, GlusterSettings
-from csi.gluster.regrouping import FilesOnHosts
 from csi.groups.keeper import GroupKeeper
 from csi.hosts.contacts import Contacts, HeardRunner
-from csi.hosts.kube import KubeRunner, KubeSettings
 from csi.hosts.local import LocalRunner
 from csi.hosts.mandate import Mandate, Mandated
-from csi.hosts.ssh import SshRunner, SshSettings
-from csi.kubernetes.api import Api, KubernetesApi
+from csi.kubernetes.api import Api
 from csi.kubernetes.events import ClaimEvents, Events
-from csi.leadership import Leadership
 from csi.manifests.keeper import ManifestKeeper
 from csi.nodewiring import publisher_of, registration_of
-from csi.ports import BrickBackend, ClaimNotices, Clock, Gluster, Runner, Store
-from csi.service.adoption import Adoption
-from csi.service.changing import Changing
-from csi.service.copying import Copying
-from csi.service.expansion import Expansion
-from csi.service.extending import Extending
-from csi.service.fullness import Fullness
-from csi.service.journal import Journal
-from csi.service.modification import Modification
-from csi.service.operations import Operations
-from csi.service.placing import Placing
-from csi.service.presence import Presence
-from csi.service.recovery import Pace, Recovery
-from csi.service.regrouping import Regrouping
-from csi.service.restoring import Restoring, Turns
-from csi.service.snapshots import Snapshots
-from csi.service.steps import Steps
-from csi.service.succession import Succession, nobody
-from csi.service.topology import Topology
-from csi.service.volumes import Volumes
+from csi.ports import ClaimNotices, Runner, Store
+from csi.service.succession import nobody
 from csi.service.watch import Watch
 from csi.status.writer import StatusWriter
 from csi.store.kube import KubeStore
 from csi.store.sqlite import SqliteStore
+
+# What reaches over ssh, and to an API server, is imported where it is known to be needed: each brings libraries that
+# take a second and tens of MiB, and a node reaches no hosts, a pool without Kubernetes no API server.
+if TYPE_CHECKING:
+    from csi.leadership import Leadership
 
 _log = structlog.get_logger(__name__)
 
@@ -85,38 +66,6 @@ class Role(StrEnum):
     @property
     def mounts(self) -> bool:
         return self is not Role.CONTROLLER
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What the controller acts through. Tests put other parts here."""
-
-    store: Store
-    runner: Runner
-    gluster: Gluster
-    backends: Mapping[Backend, BrickBackend]
-    clock: Clock
-    term: Callable[[], int] = lambda: 0  # of this controller, where several stand by
-    tell: Callable[[str], Awaitable[None]] = nobody  # people, of what an earlier controller's command did late
-    contacts: Contacts = field(default_factory=Contacts)  # with the hosts
-    permit: Callable[[], None] = lambda: None  # raises when this process must not write
-
-
-@dataclass(frozen=True, slots=True)
-class Core:
-    """The controller's services, wired."""
-
-    outside: Outside
-    operations: Operations
-    volumes: Volumes
-    snapshots: Snapshots
-    recovery: Recovery
-    topology: Topology
-    adoption: Adoption
-    succession: Succession
-    expansion: Expansion
-    modification: Modification
-    fullness: Fullness
 
 
 def reach(settings: Settings, leadership: Leadership | None = None) -> Outside:
@@ -154,8 +103,13 @@ def mandate_of(settings: Settings, leadership: Leadership | None) -> Mandate:
 def _runner(settings: Settings, mandate: Mandated) -> Runner:
     match settings.hosts.runner:
         case "ssh":
+            from csi.hosts.ssh import SshRunner, SshSettings  # noqa: PLC0415
+
             return SshRunner(SshSettings(**settings.ssh.model_dump()), mandate)
         case "kube":
+            from csi.hosts.kube import KubeRunner, KubeSettings  # noqa: PLC0415
+            from csi.kubernetes.client import KubernetesApi  # noqa: PLC0415
+
             api = KubernetesApi(settings.kubernetes.kubeconfig)
             return KubeRunner(api, KubeSettings(**settings.kube_hosts.model_dump()), mandate)
         case "local":
@@ -166,65 +120,8 @@ def store_of(settings: Settings, leadership: Leadership | None) -> Store:
     """Where the records are; with ``leadership``, they can be written while that lasts."""
     if settings.state.backend == "sqlite":
         return SqliteStore(settings.state.path)
-    api = KubernetesApi(settings.kubernetes.kubeconfig)
+    api = _connect(settings)
     return KubeStore(api) if leadership is None else KubeStore(api, permit=leadership.permit)
-
-
-def wire(outside: Outside, settings: Settings) -> Core:
-    """The controller's object graph. Does nothing yet."""
-    journal = Journal(outside.store, outside.clock, settings.gids.rest_seconds, outside.term)
-    steps = Steps(outside.gluster, outside.backends, settings.instance, lambda: outside.store.inventory, outside.term)
-    adoption = Adoption(outside.gluster, outside.backends, settings.instance, lambda: outside.store.inventory)
-    operations = Operations()
-    limits = Limits(
-        min_brick=settings.placement.min_brick,
-        max_brick=settings.placement.max_brick,
-        max_bricks=settings.placement.max_bricks,
-    )
-    presence = Presence(outside.runner, outside.clock, outside.contacts)
-    succession = Succession(
-        steps, presence, outside.clock, settings.recovery.settle, term=outside.term, tell=outside.tell
-    )
-    gauge, bricks = LvmBackend(outside.runner, settings.instance), settings.bricks
-    pool_limit = PoolLimit(bricks.pool_limit, Refusing(bricks.pool_refusing))
-    fullness = Fullness(gauge, outside.clock, outside.store, bricks.pool_interval, pool_limit)
-    placing = Placing(journal, presence, limits, fullness)
-    copying = Copying(steps, outside.clock, settings.snapshots.bound)
-    turns = Turns(operations, outside.clock)
-    restoring = Restoring(copying, turns)
-    restoring.join(steps.further, steps.back)
-    limit = settings.snapshots.per_volume
-    snapshots = Snapshots(journal, copying, operations, placing=placing, turns=turns, limit=limit)
-    changing = Changing(journal, steps, operations)
-    regrouping = Regrouping(changing, FilesOnHosts(outside.runner), outside.clock)
-    regrouping.join(steps.further)
-    volumes = Volumes(
-        *(journal, steps, adoption, operations),
-        placing=placing,
-        succession=succession,
-        restoring=restoring,
-        regrouping=regrouping,
-    )
-    pace = Pace(settings.recovery.interval, settings.recovery.grace, settings.recovery.first, settings.recovery.longest)
-    expansion, modification = Expansion(changing, placing), Modification(changing, placing)
-    rule = Autoextend(pool_limit, bricks.pool_autoextend_threshold, bricks.pool_autoextend_percent)
-    fullness.then(Extending(changing, placing, rule).look)
-    others = {
-        OperationKind.EXPAND: changing.resume,
-        OperationKind.MODIFY: changing.resume,
-        OperationKind.EXTEND: changing.resume,
-        OperationKind.REGROUP: changing.resume,
-        OperationKind.HEAL: changing.watch,
-        OperationKind.REBALANCE: changing.watch,
-    }
-    recovery = Recovery(
-        journal, volumes, snapshots, operations, outside.clock, succession=succession, pace=pace, others=others
-    )
-    topology = Topology(outside.store, outside.gluster, outside.backends, adoption, settings.instance)
-    return Core(
-        *(outside, operations, volumes, snapshots, recovery, topology, adoption, succession, expansion, modification),
-        fullness=fullness,
-    )
 
 
 def settings_for(role: Role, config_file: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -366,20 +263,30 @@ def keep_resources(core: Core, store: KubeStore, api: Api, events: Events, stack
         stack.push_async_callback(_ended, asyncio.create_task(work, name=name))
 
 
-def api_of(settings: Settings, stack: AsyncExitStack) -> KubernetesApi:
+def api_of(settings: Settings, stack: AsyncExitStack) -> Api:
     """A way to the API server that ends with the stack."""
-    api = KubernetesApi(settings.kubernetes.kubeconfig)
+    api = _connect(settings)
     stack.push_async_callback(api.close)
     return api
 
 
-def _events(api: KubernetesApi, settings: Settings) -> Events:
+def _connect(settings: Settings) -> Api:
+    from csi.kubernetes.client import KubernetesApi  # noqa: PLC0415
+
+    return KubernetesApi(settings.kubernetes.kubeconfig)
+
+
+def _events(api: Api, settings: Settings) -> Events:
     return Events(api, settings.driver_name)
 
 
 def leadership_of(settings: Settings) -> Leadership | None:
     """None where no other controller can have the same state."""
-    return Leadership(settings) if settings.state.backend == "kubernetes" else None
+    if settings.state.backend != "kubernetes":
+        return None
+    from csi.leadership import Leadership  # noqa: PLC0415
+
+    return Leadership(settings)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -9,11 +9,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from csi import log
-from csi.app import api_of, leadership_of, reach, store_of, wire
+from csi.app import api_of, leadership_of, reach, store_of
 from csi.config import Settings
 from csi.core import topologyfile
 from csi.core.errors import StateUnusable
 from csi.core.inventory import Inventory
+from csi.corewiring import wire
 from csi.driver import admin
 from csi.groups import keeper
 from csi.groups.keeper import Finding

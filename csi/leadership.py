@@ -11,7 +11,7 @@ from pathlib import Path
 
 from csi.core.errors import ConfigInvalid, Unavailable
 from csi.hosts.gate import Gate, GatedRunner
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from csi.kubernetes.events import Events, Subject
 from csi.kubernetes.lease import Lease, LeaseTiming
 from csi.ports import Runner

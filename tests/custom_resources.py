@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from csi.kubernetes.api import Api, KubernetesApi
+from csi.kubernetes.api import Api
+from csi.kubernetes.client import KubernetesApi
 from csi.store.kube.kinds import KINDS
 from tests.cluster.controlplane import ControlPlane
 

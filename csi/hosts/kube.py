@@ -17,7 +17,8 @@ from csi.hosts.mandate import Mandated, nobody
 from csi.hosts.pool import ShellRunner
 from csi.hosts.sessions import OPEN_TIMEOUT, Pipe, Receiver
 from csi.kubernetes import exec as pod_exec
-from csi.kubernetes.api import ApiUnreachable, KubernetesApi
+from csi.kubernetes.api import ApiUnreachable
+from csi.kubernetes.client import KubernetesApi
 from csi.kubernetes.exec import STATUS, STDERR, STDOUT, Container, ExecRefused, PodProcess
 
 HOST_LABEL = "csi.gluster.org/host"

@@ -13,7 +13,8 @@ from urllib.parse import quote
 import aiohttp
 
 from csi.core.errors import Unavailable
-from csi.kubernetes.api import ApiUnreachable, KubernetesApi
+from csi.kubernetes.api import ApiUnreachable
+from csi.kubernetes.client import KubernetesApi
 
 STDIN, STDOUT, STDERR, STATUS = range(4)
 _CLOSE = 255  # followed by the channel whose end it is

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from csi.core.model import Cluster, ClusterId, Gid, RestingGid
-from csi.kubernetes.api import Api, KubernetesApi
+from csi.kubernetes.api import Api
+from csi.kubernetes.client import KubernetesApi
 from csi.store.kube import resources
 from csi.store.kube.kinds import BY_RECORD, path_of
 from tests.api_double import ApiDouble, Server

@@ -12,7 +12,7 @@ import yaml
 
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.world import World
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from tests.cluster.binaries import kubernetes
 from tests.custom_resources import wipe
 from tests.keeping import GIB, Document, KubectlHand, Life, condition, host, manifest, until

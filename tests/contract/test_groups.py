@@ -13,7 +13,8 @@ import pytest
 from csi.groups.keeper import GroupKeeper, check
 from csi.groups.objects import ANNOTATION
 from csi.groups.publishing import GroupExplainer
-from csi.kubernetes.api import Api, KubernetesApi
+from csi.kubernetes.api import Api
+from csi.kubernetes.client import KubernetesApi
 from csi.kubernetes.events import Events, Subject
 from csi.kubernetes.pods import PodNotices
 from csi.nodeports import Notice, NoticeKind

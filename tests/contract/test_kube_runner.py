@@ -11,7 +11,8 @@ import pytest
 from csi.core.command import Command, Script
 from csi.core.errors import HostUnreachable
 from csi.hosts.kube import KubeRunner, KubeSettings
-from csi.kubernetes.api import ApiUnreachable, KubernetesApi
+from csi.kubernetes.api import ApiUnreachable
+from csi.kubernetes.client import KubernetesApi
 from tests.contract.exec_server import ExecServer
 from tests.contract.test_runner import a_host
 

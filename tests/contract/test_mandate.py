@@ -23,7 +23,7 @@ from csi.hosts.mandate import Mandate, Mandated
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import World
 from csi.hosts.ssh import SshRunner, SshSettings
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from csi.ports import Channel, Runner
 from tests.contract.exec_server import ExecServer
 from tests.contract.sshd import Sshd

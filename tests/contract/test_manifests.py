@@ -14,7 +14,8 @@ from csi.core import naming, topologyfile
 from csi.core.model import Availability, Device, Host, OperationKind, Volume
 from csi.hosts.simulated.filesystem import FileSystem
 from csi.hosts.simulated.world import Fault, Kind, World
-from csi.kubernetes.api import Api, KubernetesApi
+from csi.kubernetes.api import Api
+from csi.kubernetes.client import KubernetesApi
 from csi.store.kube.kinds import FINALIZER
 from tests.api_double import ApiDouble, Server
 from tests.custom_resources import wipe

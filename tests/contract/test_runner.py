@@ -25,7 +25,7 @@ from csi.hosts.shell import OUTPUT_LIMIT
 from csi.hosts.simulated.runner import SimulatedRunner
 from csi.hosts.simulated.world import World
 from csi.hosts.ssh import SshRunner, SshSettings
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from csi.ports import Runner
 from tests.cluster.cluster import Cluster
 from tests.cluster.pods import pod, wait_until_ready

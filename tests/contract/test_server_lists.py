@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from csi.core.model import Cluster, ClusterId, Durability, Gid, Host, HostId, Protection, Volume, VolumeId, VolumeSpec
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from csi.mounts.servers import ServersFile
 from csi.ports import Put, Remove
 from csi.store.kube import KubeStore

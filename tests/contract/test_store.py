@@ -39,7 +39,7 @@ from csi.core.model import (
     Volume,
     VolumeSpec,
 )
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from csi.ports import Change, Put, Remove, Store
 from csi.store.kube import KubeStore
 from csi.store.kube.writes import repairs

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from csi.ports import Put
 from csi.store.sqlite import SqliteStore
 from tests.contract.test_store import TOPOLOGY, creation, volume

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from csi import app
+from csi import corewiring
 from csi.core import params, sizes
 from csi.core.errors import DriverError
 from csi.core.model import BrickRole, Volume
@@ -43,7 +43,7 @@ class Change(Scenario):
         plain = not self.mutable and not self.max_brick
         return tuple(life for life in LIVES if plain or life != "asked for less")
 
-    async def act(self, core: app.Core, volume: Volume, size: int = LARGE) -> None:
+    async def act(self, core: corewiring.Core, volume: Volume, size: int = LARGE) -> None:
         if self.mutable:
             await core.modification.modify(ModifyRequest(volume.id, self.mutable))
         else:
@@ -66,7 +66,7 @@ SCENARIOS = (
 )
 
 
-def told(core: app.Core, world: World) -> list[str]:
+def told(core: corewiring.Core, world: World) -> list[str]:
     """What is wrong with the size that each volume is told to have."""
     inventory = core.outside.store.inventory
     problems = []
@@ -93,7 +93,7 @@ class Trials:
         self._scenario = scenario
         self._kept = kept
 
-    async def _begun(self, trial: Trial) -> tuple[app.Core, Volume]:
+    async def _begun(self, trial: Trial) -> tuple[corewiring.Core, Volume]:
         if self._scenario.max_brick:
             placement = trial.settings.placement.model_copy(update={"max_brick": self._scenario.max_brick})
             trial.settings = trial.settings.model_copy(update={"placement": placement})

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from csi import app
+from csi import corewiring
 from csi.core import naming, params
 from csi.core.errors import DriverError
 from csi.core.model import Source, SourceKind
@@ -26,57 +26,57 @@ from tests.crash.traces import difference, held, traces
 NAMES = ("pvc-a", "pvc-b")
 SNAPSHOT, GROUP, COPY = "snapshot-crash", "group-crash", "pvc-copy"
 
-Act = Callable[[app.Core], Awaitable[object]]
+Act = Callable[[corewiring.Core], Awaitable[object]]
 
 
 def _request(name: str, source: Source | None = None, **more: str) -> CreateRequest:
     return CreateRequest(name, 0, 0, params.parse({"volumeType": "replicate:3", **more}).spec, source)
 
 
-async def _volumes(core: app.Core) -> None:
+async def _volumes(core: corewiring.Core) -> None:
     for name in NAMES:
         await core.volumes.create(_request(name))
 
 
-async def _take(core: app.Core) -> None:
+async def _take(core: corewiring.Core) -> None:
     await core.snapshots.create(SNAPSHOT, naming.volume_id(NAMES[0]))
 
 
-async def _untake(core: app.Core) -> None:
+async def _untake(core: corewiring.Core) -> None:
     await core.snapshots.delete(naming.snapshot_id(SNAPSHOT))
 
 
-async def _restore(core: app.Core) -> None:
+async def _restore(core: corewiring.Core) -> None:
     await core.volumes.create(_request(COPY, Source(SourceKind.SNAPSHOT, naming.snapshot_id(SNAPSHOT))))
 
 
-async def _clone(core: app.Core) -> None:
+async def _clone(core: corewiring.Core) -> None:
     await core.volumes.create(_request(COPY, Source(SourceKind.VOLUME, naming.volume_id(NAMES[0]))))
 
 
-async def _regroup(core: app.Core) -> None:
+async def _regroup(core: corewiring.Core) -> None:
     source = Source(SourceKind.SNAPSHOT, naming.snapshot_id(SNAPSHOT))
     await core.volumes.create(_request(COPY, source, restoreGid="new"))
 
 
-async def _regroup_clone(core: app.Core) -> None:
+async def _regroup_clone(core: corewiring.Core) -> None:
     source = Source(SourceKind.VOLUME, naming.volume_id(NAMES[0]))
     await core.volumes.create(_request(COPY, source, restoreGid="new"))
 
 
-async def _delete_source(core: app.Core) -> None:
+async def _delete_source(core: corewiring.Core) -> None:
     await core.volumes.delete(naming.volume_id(NAMES[0]))
 
 
-async def _take_group(core: app.Core) -> None:
+async def _take_group(core: corewiring.Core) -> None:
     await core.snapshots.create_group(GROUP, [naming.volume_id(name) for name in NAMES])
 
 
-async def _untake_group(core: app.Core) -> None:
+async def _untake_group(core: corewiring.Core) -> None:
     await core.snapshots.delete_group(naming.group_id(GROUP), [])
 
 
-async def _delete_all(core: app.Core) -> None:
+async def _delete_all(core: corewiring.Core) -> None:
     """Volumes first: nothing needs them any more."""
     for name in (COPY, *NAMES):
         await core.volumes.delete(naming.volume_id(name))
@@ -130,7 +130,7 @@ SCENARIOS = (
 )
 
 
-async def _begun(trial: Trial, scenario: Copies) -> app.Core:
+async def _begun(trial: Trial, scenario: Copies) -> corewiring.Core:
     await trial.prepare()
     assert trial.core is not None
     for act in scenario.before:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from csi import app
+from csi import app, corewiring
 from csi.bricks.filecopies import FileCopies
 from csi.config import Settings
 from csi.core.command import Result, Script
@@ -100,7 +100,7 @@ def main() -> None:
     doom = Doom(os.environ["DOOM"], Path(sys.argv[-1]).parent / "armed")
     reach = app.reach
 
-    def doomed(settings: Settings, leadership: Leadership | None = None) -> app.Outside:
+    def doomed(settings: Settings, leadership: Leadership | None = None) -> corewiring.Outside:
         outside = reach(settings, leadership)
         runner = DoomedRunner(outside.runner, doom)
         _doom_commits(outside.store, doom)

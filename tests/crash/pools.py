@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 
-from csi import app
+from csi import corewiring
 from csi.core.errors import DriverError
 from csi.core.model import Volume
 from csi.hosts.simulated.lvm import EXTENT
@@ -26,7 +26,7 @@ LIVES = ("recovered", "looked again", "deleted")
 _STEP = 25
 
 
-async def _begun(trial: Trial) -> tuple[app.Core, Volume]:
+async def _begun(trial: Trial) -> tuple[corewiring.Core, Volume]:
     bricks = trial.settings.bricks
     bricks = bricks.model_copy(update={"pool_autoextend_threshold": 70.0, "pool_autoextend_percent": float(_STEP)})
     trial.settings = trial.settings.model_copy(update={"bricks": bricks})

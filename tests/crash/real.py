@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 
 from csi.core.model import Operation, Volume
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from csi.store.kube import snapshot
 from tests.cluster.controlplane import ControlPlane
 from tests.custom_resources import forget_lease, install, wipe

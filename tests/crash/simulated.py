@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from csi import app, config
+from csi import config, corewiring
 from csi.bricks.filecopies import FileCopies
 from csi.bricks.lvmcopies import LvmCopies
 from csi.clock import SystemClock
@@ -88,12 +88,12 @@ class Trial:
                 "GLUSTER_CSI_RECOVERY__FIRST": "0.001",
             },
         )
-        self.core: app.Core | None = None
+        self.core: corewiring.Core | None = None
 
-    async def begin_life(self) -> app.Core:
+    async def begin_life(self) -> corewiring.Core:
         contacts = Contacts()
         runner = HeardRunner(SimulatedRunner(self.world), contacts)
-        outside = app.Outside(
+        outside = corewiring.Outside(
             store=self.state.store(self.directory, self.world),
             runner=runner,
             gluster=GlusterCli(runner, SystemClock(), heard=contacts),
@@ -104,7 +104,7 @@ class Trial:
             clock=SystemClock(),
             contacts=contacts,
         )
-        self.core = app.wire(outside, self.settings)
+        self.core = corewiring.wire(outside, self.settings)
         await outside.store.open()
         return self.core
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import grpc
 
 from csi.core.model import Operation, Volume
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from csi.store.kube import snapshot
 from csi.store.kube.kinds import KINDS
 from tests.driver import patiently

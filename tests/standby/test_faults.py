@@ -14,7 +14,7 @@ import pytest
 
 from csi.core.model import Direction, Volume
 from csi.core.naming import host_id
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from tests.custom_resources import forget_lease, wipe
 from tests.driver import patiently
 from tests.lab import Lab

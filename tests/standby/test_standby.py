@@ -17,7 +17,7 @@ import pytest
 from csi.core import naming
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.world import Latency, World
-from csi.kubernetes.api import KubernetesApi
+from csi.kubernetes.client import KubernetesApi
 from csi.store.kube import snapshot
 from tests.crash.traces import difference, traces
 from tests.custom_resources import wipe

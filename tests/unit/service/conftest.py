@@ -10,7 +10,7 @@ from re import fullmatch
 
 import pytest
 
-from csi import app, config
+from csi import config, corewiring
 from csi.bricks.filecopies import FileCopies
 from csi.bricks.lvmcopies import LvmCopies
 from csi.clock import SystemClock
@@ -34,7 +34,7 @@ class Pool:
     """Simulated hosts, and a driver over them that can be begun anew with or without its state."""
 
     world: World
-    core: app.Core
+    core: corewiring.Core
     settings: config.Settings
     clean: dict[str, object]
 
@@ -75,11 +75,11 @@ def topology(world: World) -> topologyfile.TopologyFile:
     return topologyfile.parse(json.dumps({"clusters": [{"nodes": nodes}]}))
 
 
-async def driver(world: World, settings: config.Settings) -> app.Core:
+async def driver(world: World, settings: config.Settings) -> corewiring.Core:
     # What was heard is always old, so hosts that a test takes away are missed at once.
     contacts = Contacts(lambda: time.monotonic() - 60)
     runner = HeardRunner(SimulatedRunner(world), contacts)
-    outside = app.Outside(
+    outside = corewiring.Outside(
         store=MemoryStore(),
         runner=runner,
         gluster=GlusterCli(runner, SystemClock(), heard=contacts),
@@ -91,7 +91,7 @@ async def driver(world: World, settings: config.Settings) -> app.Core:
         contacts=contacts,
     )
     await outside.store.open()
-    return app.wire(outside, settings)
+    return corewiring.wire(outside, settings)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from csi import app, config
+from csi import config, corewiring
 from csi.bricks.filecopies import FileCopies
 from csi.core import params
 from csi.core.errors import Busy, DriverError
@@ -61,16 +61,16 @@ class Line:
             "GLUSTER_CSI_RECOVERY__SETTLE": str(SETTLE),
         }
         self.settings = config.load(None, environ)
-        self.cores: list[app.Core] = []
+        self.cores: list[corewiring.Core] = []
 
-    async def controller(self, term: int) -> app.Core:
+    async def controller(self, term: int) -> corewiring.Core:
         """The next one begins to lead."""
         runner = SimulatedRunner(self.world, lambda: Mandate("default", term, f"holder-{term}"))
 
         async def tell(message: str) -> None:
             self.told.append(message)
 
-        outside = app.Outside(
+        outside = corewiring.Outside(
             store=self.store,
             runner=runner,
             gluster=GlusterCli(runner, self.hands),
@@ -80,7 +80,7 @@ class Line:
             tell=tell,
         )
         await self.store.open()
-        core = app.wire(outside, self.settings)
+        core = corewiring.wire(outside, self.settings)
         core.succession.begin()
         self.cores.append(core)
         return core
@@ -88,10 +88,10 @@ class Line:
     def operations(self) -> tuple[Operation, ...]:
         return tuple(self.store.inventory.operations.values())
 
-    async def create(self, core: app.Core, name: str = "pvc") -> Volume:
+    async def create(self, core: corewiring.Core, name: str = "pvc") -> Volume:
         return await core.volumes.create(CreateRequest(name, GIB, 0, params.parse({}).spec))
 
-    async def break_off(self, core: app.Core, command: str, act: Callable[[], asyncio.Future[object]]) -> None:
+    async def break_off(self, core: corewiring.Core, command: str, act: Callable[[], asyncio.Future[object]]) -> None:
         """The controller dies while this command is under way, which has no effect."""
         fault = self.world.inject(Fault("*", command, Kind.HANG))
         acting = act()
