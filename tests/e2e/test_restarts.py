@@ -27,6 +27,7 @@ while [ ! -e /tmp/stop ]; do
     dd if=/tmp/block of=/data/block conv=fsync 2>/dev/null || { echo "write $n failed" >/tmp/end; exit 1; }
     cmp -s /tmp/block /data/block || { echo "block $n differs" >/tmp/end; exit 1; }
     echo "$n" >/tmp/next && mv /tmp/next /tmp/count
+    sleep 0.1
 done
 echo "good" >/tmp/end
 while :; do sleep 1; done

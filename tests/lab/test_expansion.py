@@ -80,6 +80,7 @@ def test_a_writer_goes_on_while_its_volume_grows(client: Client, tmp_path: Path)
                 "--fsync=16",
                 "--time_based",
                 "--runtime=6",
+                "--rate=8m",
             ),
             *("--output-format=json", f"--output={report}", f"--aux-path={tmp_path}", f"--write_lat_log={log}"),
         ]
