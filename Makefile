@@ -40,7 +40,7 @@ demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from bi
 
 # ALSO: suites that need Kubernetes, where it is to be had. The longest come first.
 test: tools $(if $(ALSO),$(BUILT)) ## All tests, on a real pool, three suites at a time; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 crash contract $(ALSO) lab-harm lab-data lab-pool sanity unit
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 contract $(ALSO) lab-harm lab-data crash-simulated lab-pool crash-real sanity unit
 	@$(MAKE) --no-print-directory lab-lvm
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root
@@ -74,12 +74,17 @@ contract: $(APT) $(DEV) ## Every implementation of a port against one suite (roo
 crds: $(DEV) ## Write deploy/crds and docs/crds.md anew from the record types
 	$(PY) tools/crds.py
 
-crash: $(APT) $(DEV) ## Stop before and after every command and commit, recover, compare (root)
-	$(AS_ROOT) $(PY) -m tests.crash
+crash: crash-simulated crash-real ## Stop before and after every command and commit, recover, compare (root)
 
-.PHONY: crash-api
+.PHONY: crash-simulated crash-real crash-api
+crash-simulated: $(DEV) ## ... over simulated hosts
+	$(PY) -m tests.crash simulated
+
+crash-real: $(APT) $(DEV) ## ... with kill -9, on a real pool (root)
+	$(AS_ROOT) $(PY) -m tests.crash real
+
 crash-api: $(APT_CLUSTER) $(DEV) $(BUILT) ## ... with kill -9, the state on a real API server (root)
-	$(AS_ROOT) $(PY) -m tests.crash --api
+	$(AS_ROOT) $(PY) -m tests.crash api
 
 lab: lab-pool lab-data lab-harm ## Tests on a real pool of GlusterFS hosts in namespaces (root)
 

@@ -1,4 +1,4 @@
-"""One driver for all tests on real LVM: a start takes ten seconds there."""
+"""One driver for the tests of a module on real LVM: a start takes ten seconds there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def _in_the_virtual_machine() -> None:
         pytest.skip("THE TESTS OF LVM DID NOT RUN: they need `make lab-lvm`")
 
 
-@pytest.fixture(scope="session")
+# Not for longer: other modules have tests that blank the disks which it has claimed.
+@pytest.fixture(scope="module")
 def running(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     driver = Driver(lab, Path(tmp_path_factory.mktemp("driver")), settings={"gids": {"rest_seconds": 0}})
     try:
