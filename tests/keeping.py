@@ -124,6 +124,8 @@ class Hand(Protocol):
 
     async def events(self, name: str) -> list[Document]: ...
 
+    async def close(self) -> None: ...
+
 
 class DoubleHand:
     def __init__(self, server: Server) -> None:
@@ -155,12 +157,16 @@ class DoubleHand:
         found = self._api.server.at("/api/v1/namespaces/default/events", self._api.server.revision)
         return [event for event in found if event["involvedObject"]["name"] == name]
 
+    async def close(self) -> None:
+        await self._api.close()
+
 
 class KubectlHand:
     """The real ``kubectl``; eyes that look again and again ask the server themselves, which takes it a tenth."""
 
     def __init__(self, kubeconfig: str) -> None:
         self._kubeconfig = Path(kubeconfig)
+        self._api = KubernetesApi(kubeconfig)
 
     async def run(self, *words: str) -> str:
         return (await asyncio.to_thread(kubectl, self._kubeconfig, words)).stdout
@@ -186,13 +192,12 @@ class KubectlHand:
         return list(found["items"])
 
     async def _get(self, path: str, query: dict[str, str] | None = None) -> Document | None:
-        api = KubernetesApi(str(self._kubeconfig))
-        try:
-            answer = await api.request("GET", path, query)
-        finally:
-            await api.close()
+        answer = await self._api.request("GET", path, query)
         assert answer.good or answer.status == 404, answer.reason
         return json.loads(answer.body) if answer.good else None
+
+    async def close(self) -> None:
+        await self._api.close()
 
 
 def manifest(kind: str, name: str, **spec: Any) -> Document:

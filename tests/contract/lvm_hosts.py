@@ -76,8 +76,10 @@ class LaboratoryLvmHost(RealHost):
 
     def retag(self, name: str, tags: str) -> None:
         program, report = ("lvchange", "lvs -o lv_tags") if "/" in name else ("vgchange", "vgs -o vg_tags")
-        old = self.sh(f"{report} --noheadings {name}").strip()
-        words = [f"--deltag {tag}" for tag in old.split(",") if tag] + [f"--addtag {t}" for t in tags.split(",") if t]
+        old = set(filter(None, self.sh(f"{report} --noheadings {name}").strip().split(",")))
+        new = set(filter(None, tags.split(",")))
+        # LVM adds before it takes away, so a tag that is named for both goes.
+        words = [f"--deltag {tag}" for tag in old - new] + [f"--addtag {tag}" for tag in new - old]
         self.sh(f"{program} -qq {' '.join(words)} {name}")
 
     def make_volume(self, group: str, pool: str, name: str) -> None:

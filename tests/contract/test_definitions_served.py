@@ -35,7 +35,9 @@ def example_hosts() -> World:
 @pytest.fixture
 async def hand(custom_resources: str) -> AsyncIterator[KubectlHand]:
     await wipe(custom_resources)
-    yield KubectlHand(custom_resources)
+    hand = KubectlHand(custom_resources)
+    yield hand
+    await hand.close()
     await wipe(custom_resources)
 
 

@@ -103,6 +103,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[LvmBench]:
         Device(naming.device_id(on.host.id, path), on.host.id, path, Backend.LVM, 7 << 30) for path in on.devices
     )
     made = LvmBench(on, runner, backend, (first, second))
+    on.clear()  # of what a driver of another test has claimed
     try:
         for device in made.devices:
             await backend.claim(on.host, device, INSTANCE)

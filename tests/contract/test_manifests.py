@@ -101,6 +101,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     await bench.begin()
     yield bench
     await bench.life.end()
+    await bench.hand.close()
     if request.param == "kubectl":
         await wipe(kubeconfig)
 

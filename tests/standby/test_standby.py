@@ -135,9 +135,16 @@ async def test_a_creation_survives_its_leader(two: Two, harm: str, calls: int) -
     assert difference(empty, traces(two.world)) == []
 
 
+@pytest.fixture
+async def hand(two: Two) -> AsyncIterator[KubectlHand]:
+    hand = KubectlHand(two.kubeconfig)
+    yield hand
+    await hand.close()
+
+
 @pytest.mark.parametrize("calls", [1, 2])
-async def test_what_a_person_applies_is_taken_up_by_the_next_leader(two: Two, calls: int) -> None:
-    hand, host = KubectlHand(two.kubeconfig), naming.host_id("h1")
+async def test_what_a_person_applies_is_taken_up_by_the_next_leader(two: Two, hand: KubectlHand, calls: int) -> None:
+    host = naming.host_id("h1")
     before = two.hosts.sent
     assert await hand.apply(manifest("GlusterDevice", "second", host=host, path="/srv/d1")) == ""
     async with asyncio.timeout(30):
