@@ -125,13 +125,14 @@ async def present_revision(api: Api, kind: Kind) -> int:
 def check(inventory: Inventory) -> None:
     """Whether everything that is referred to is there. Raises: StateUnusable."""
     for record in inventory.records():
-        if (missing := _missing(record, inventory)) is not None:
+        if (lost := missing(record, inventory)) is not None:
             raise StateUnusable(
-                f"{type(record).__name__.lower()} {record.id} refers to {missing}, which is not there: {_RESTORE}"
+                f"{type(record).__name__.lower()} {record.id} refers to {lost}, which is not there: {_RESTORE}"
             )
 
 
-def _missing(record: Record, inventory: Inventory) -> str | None:
+def missing(record: Record, inventory: Inventory) -> str | None:
+    """What the record refers to that is not there, if anything is."""
     match record:
         case Host(cluster_id=cluster) | Volume(cluster_id=cluster) | SnapshotRecord(cluster_id=cluster) if (
             cluster not in inventory.clusters

@@ -10,7 +10,7 @@ What can go wrong, and what is done
                                  is told after ``patience`` seconds. Others are refused meanwhile, with nothing written
     a lost answer                the write is sent again; the resource tells who came first (``writing.py``)
     somebody edits a resource    the memory follows; a commit on the older version is stale, as after any other change
-    a volume's record appears    the hosts are asked whether there is such a volume (``strangers.py``)
+    a record appears             it waits for what it refers to; of a volume the hosts are asked (``strangers.py``)
     somebody deletes a resource  a finalizer keeps clusters, hosts and devices until their records are removed
                                  (``csi/manifests``)
     ... and its finalizer        if others refer to it, it is written again; else the memory follows
@@ -210,7 +210,8 @@ class KubeStore:
             self._clearing.begin(clearing)
         self._strangers.written(changes)
         self._moved(step.after, step.puts, step.removes)
-        return step.after
+        await self._strangers.rejoin(lambda: self.inventory)
+        return self.inventory
 
     async def _carry_out(self, writer: Writer, write: Write) -> None:
         key, target = write.key, self._target(write)
@@ -322,14 +323,14 @@ class KubeStore:
             _log.error("resource cannot be read and is passed over", resource=f"{kind.name}/{name}", error=str(error))
             return
         if record is None or found is None:
-            self._strangers.forget(key[1])
+            self._strangers.forget(kind, name, key[1])
             self._forget(key, known)
             return
         if record.id != key[1]:  # new, and under a name of its own
             key, known = (kind.record, record.id), None
             if self._known(key) is not None:
                 return
-        if known is None and isinstance(record, Volume) and self._strangers.holds(record, name, found, self.inventory):
+        if known is None and self._strangers.holds(kind, name, found, record, self.inventory):
             return
         self._revisions[key] = found.revision
         self._removed.pop(key, None)
@@ -343,6 +344,7 @@ class KubeStore:
         self._follow([replace(record, version=version)], [])
         if isinstance(record, Operation | Volume):
             self._later(self._mend(record, new=known is None))
+        await self._strangers.rejoin(lambda: self.inventory)
 
     def _forget(self, key: Key, known: Record | None) -> None:
         self._revisions.pop(key, None)

@@ -1,6 +1,7 @@
-"""Volumes whose record appears though nobody here wrote it.
+"""Records that appear though nobody here wrote them.
 
-A controller that was cut off may have sent the record of a volume that it had made; if that arrives when its successor
+One that comes before what it refers to waits for that (``orphans.py``), and the record of a volume for the hosts. A
+controller that was cut off may have sent the record of a volume that it had made; if that arrives when its successor
 has undone the creation long ago, the record tells of a volume that is not there. Whoever restores a backup writes such
 records too, of volumes that are there. The hosts tell one from the other: until they have, the volume is not known and
 can't be made; then its record is taken up, or removed. The record alone: on the hosts nothing is done.
@@ -18,9 +19,10 @@ import structlog
 from csi.core import naming
 from csi.core.errors import Busy, DriverError
 from csi.core.inventory import Inventory
-from csi.core.model import Operation, OperationId, OperationKind, Volume, VolumeId
+from csi.core.model import Operation, OperationId, OperationKind, Record, Volume, VolumeId
 from csi.ports import Change, Put, Remove
 from csi.store.kube.kinds import BY_RECORD, Kind
+from csi.store.kube.orphans import Orphan, Orphans
 from csi.store.kube.resources import Resource
 from csi.store.kube.writes import Verb, Write
 from csi.store.kube.writing import Foreign, Target, Writer
@@ -58,6 +60,7 @@ class Strangers:
         self._writer = writer
         self._later = later
         self._waiting: dict[VolumeId, Stranger] = {}
+        self._orphans = Orphans()
         self._begun: set[OperationId] = set()  # creations that this process began
 
     def check(self, changes: Sequence[Change]) -> None:
@@ -84,13 +87,16 @@ class Strangers:
                 case _:
                     pass
 
-    def holds(self, volume: Volume, name: str, resource: Resource, inventory: Inventory) -> bool:
-        """Whether this record, which nobody here has written, has to wait."""
+    def holds(self, kind: Kind, name: str, resource: Resource, record: Record, inventory: Inventory) -> bool:
+        """Whether this new record, which nobody here has written, has to wait."""
+        if self._orphans.holds(Orphan(kind, name, resource, record), inventory):
+            return True
+        return isinstance(record, Volume) and self._is_judged(record, name, resource, inventory)
+
+    def _is_judged(self, volume: Volume, name: str, resource: Resource, inventory: Inventory) -> bool:
         waiting = self._waiting.get(volume.id)
         if self.remains is None or (waiting is not None and waiting.there):
             return False
-        if not all(b.host_id in inventory.hosts and b.device_id in inventory.devices for b in volume.bricks):
-            return False  # nobody could be asked
         creation = naming.operation_id(OperationKind.CREATE, volume.id)
         if creation in inventory.operations and creation not in self._begun:
             return False  # its controller came to the end of it, or it is being undone
@@ -101,8 +107,15 @@ class Strangers:
             self._later(self._judge(volume.id, self.remains))
         return True
 
-    def forget(self, volume: str) -> None:
-        self._waiting.pop(VolumeId(volume), None)
+    def forget(self, kind: Kind, name: str, record_id: str) -> None:
+        """Its resource is gone."""
+        self._orphans.forget(kind, name)
+        self._waiting.pop(VolumeId(record_id), None)
+
+    async def rejoin(self, inventory: Callable[[], Inventory]) -> None:
+        """Take up what had to wait for what is there now; the turn is held."""
+        while (orphan := self._orphans.next_whole(inventory())) is not None:
+            await self._absorb(orphan.kind, orphan.name, orphan.resource)
 
     async def _judge(self, known: VolumeId, remains: Callable[[Volume], Awaitable[Sequence[str]]]) -> None:
         while (stranger := self._waiting.get(known)) is not None:
@@ -125,4 +138,4 @@ class Strangers:
             target = Target(stranger.name, stranger.resource.revision)
             with suppress(Foreign):  # whatever it is now, the watch tells of it
                 await self._writer.carry_out(Write(Verb.REMOVE, stranger.record), target)
-        self.forget(known)
+        self._waiting.pop(known, None)

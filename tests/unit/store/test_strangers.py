@@ -1,4 +1,4 @@
-"""Records of volumes that appear though this controller did not write them."""
+"""Records that appear though this controller did not write them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from csi.core import naming
 from csi.core.errors import Busy, HostUnreachable
-from csi.core.model import Direction, OperationKind, Volume
+from csi.core.model import Device, Direction, Host, OperationKind, Volume
 from csi.ports import Put, Remove
 from csi.store.kube import KubeStore, strangers
 from csi.store.kube.kinds import path_of
-from tests.api_double import Server
+from tests.api_double import ApiDouble, Server
 from tests.unit.store.test_kube import CLUSTER, DEVICE, HOST, Troubled, operation, others, reread, settled, volume
 
 
@@ -140,3 +141,45 @@ async def test_the_end_of_a_creation_that_another_began(server: Server, hosts: H
         assert hosts.asked == 0
     finally:
         await store.close()
+
+
+def second() -> tuple[Host, Device]:
+    """A host and its device, as records that somebody else has written."""
+    host = replace(HOST, id=naming.host_id("n2"), manage="n2", storage="10.0.0.2", version=1)
+    return host, replace(DEVICE, id=naming.device_id(host.id, "/d"), host_id=host.id, version=1)
+
+
+async def test_records_that_come_before_what_they_refer_to_wait_for_it(store: KubeStore, server: Server) -> None:
+    host, device = second()
+    await others(server, device)
+    await asyncio.sleep(0.02)
+    assert device.id not in store.inventory.devices
+    # Whatever is left aside keeps nothing else from being done.
+    await store.commit([Put(replace(store.inventory.hosts[HOST.id], tags={}))])
+    await others(server, host)
+    await settled(lambda: device.id in store.inventory.devices)
+    assert store.inventory.devices[device.id].host_id == host.id
+    await store.close()
+    assert (await reread(server)).inventory == store.inventory
+
+
+async def test_what_it_refers_to_may_be_written_by_this_controller(store: KubeStore, server: Server) -> None:
+    host, device = second()
+    await others(server, device)
+    await asyncio.sleep(0.02)
+    after = await store.commit([Put(replace(host, version=0))])
+    assert device.id in after.devices
+    assert after == store.inventory
+
+
+async def test_what_waits_may_go_again(store: KubeStore, server: Server) -> None:
+    host, device = second()
+    await others(server, device)
+    await asyncio.sleep(0.02)
+    path = path_of(device)
+    await ApiDouble(server).request(
+        "PATCH", path, None, [{"op": "replace", "path": "/metadata/finalizers", "value": []}]
+    )
+    await ApiDouble(server).request("DELETE", path)
+    await asyncio.sleep(0.02)
+    assert device.id not in (await store.commit([Put(replace(host, version=0))])).devices
