@@ -38,9 +38,9 @@ help: ## This list
 demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from birth to death (root)
 	@$(AS_ROOT) $(PY) -m tests.demo
 
-# ALSO: suites that need Kubernetes, where it is to be had. The longest come first.
+# ALSO: suites that need Kubernetes, where it is to be had. The longest come first, and last those that only compute.
 test: tools $(if $(ALSO),$(BUILT)) ## All tests, on a real pool, three suites at a time; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 contract $(ALSO) lab-harm lab-data crash-simulated lab-pool crash-real sanity unit
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 contract $(ALSO) lab-harm crash-real sanity lab-data lab-pool crash-simulated unit
 	@$(MAKE) --no-print-directory lab-lvm
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root
