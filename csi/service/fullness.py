@@ -17,7 +17,7 @@ from csi.core import pools
 from csi.core.errors import DriverError, NoRoom
 from csi.core.inventory import Inventory
 from csi.core.model import Backend, BrickId, Device, DeviceId, Host, HostId
-from csi.core.pools import GroupFullness, PoolFullness, PoolLimit, Slack
+from csi.core.pools import GroupFullness, PoolFullness, PoolLimit
 from csi.ports import Clock, Store
 
 _log = structlog.get_logger(__name__)
@@ -72,7 +72,6 @@ class Fullness:
         self._closed: Mapping[DeviceId, str] = {}
         self._groups: Mapping[DeviceId, GroupFullness] = {}
         self._unrecorded: Mapping[DeviceId, int] = {}
-        self._slack: Mapping[DeviceId, tuple[Slack, ...]] = {}
 
     def figures(self) -> tuple[Measured, ...]:
         """What was measured last."""
@@ -96,8 +95,8 @@ class Fullness:
         asked = set(parts)
         taken = dict(self._unrecorded)
         if asked:
-            for device_id, pools_there in self._slack.items():
-                spare = sum(slack.size for slack in pools_there if not asked.isdisjoint(slack.members))
+            for device_id, group in self._groups.items():
+                spare = sum(slack.size for slack in group.slack if not asked.isdisjoint(slack.members))
                 taken[device_id] = max(0, taken.get(device_id, 0) - spare)
         return taken
 
@@ -164,7 +163,6 @@ class Fullness:
             recorded = max(inventory.used.get(group.device, 0) for inventory in (before, after))
             known[group.device] = max(0, group.taken - recorded)
         self._unrecorded = known
-        self._slack = {id_: group.slack for id_, group in self._groups.items() if group.slack}
 
     async def _of_host(self, host: Host, devices: list[Device]) -> tuple[GroupFullness, ...] | None:
         try:

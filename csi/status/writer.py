@@ -157,6 +157,7 @@ class StatusWriter:
         if self._observed.get(key) != condition:
             self._observed[key] = condition
             self._due[key] = None
+            self._note_figures(health.device)  # its cluster has another sum
         self._news += [(health.device, *event) for event in pools.events(health)]
         self._woken.set()
 

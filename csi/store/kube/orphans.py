@@ -6,6 +6,7 @@ as whoever restores a backup does, they may be seen in any order. They are left 
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 import structlog
@@ -43,6 +44,11 @@ class Orphans:
     def forget(self, kind: Kind, name: str) -> None:
         """It is gone."""
         self._waiting.pop((kind.record, name), None)
+
+    def keep(self, kind: Kind, names: Set[str]) -> None:
+        """These are all that there are of the kind."""
+        for key in [(of, name) for of, name in self._waiting if of is kind.record and name not in names]:
+            del self._waiting[key]
 
     def next_whole(self, inventory: Inventory) -> Orphan | None:
         """One that has to wait no longer."""

@@ -295,6 +295,7 @@ class KubeStore:
                 if key is not None and not self._is_old(key, resource.revision):
                     await self._absorb(kind, resource.metadata.name, resource)
             names = {resource.metadata.name for resource in found}
+            self._strangers.keep(kind, names)
             lost = [key for key, at in self._revisions.items() if key[0] is kind.record and at <= revision]
             for key in lost:
                 if (name := self._names.of(key)) not in names:

@@ -10,7 +10,7 @@ can't be made; then its record is taken up, or removed. The record alone: on the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -91,9 +91,9 @@ class Strangers:
         """Whether this new record, which nobody here has written, has to wait."""
         if self._orphans.holds(Orphan(kind, name, resource, record), inventory):
             return True
-        return isinstance(record, Volume) and self._is_judged(record, name, resource, inventory)
+        return isinstance(record, Volume) and self._waits_for_hosts(record, name, resource, inventory)
 
-    def _is_judged(self, volume: Volume, name: str, resource: Resource, inventory: Inventory) -> bool:
+    def _waits_for_hosts(self, volume: Volume, name: str, resource: Resource, inventory: Inventory) -> bool:
         waiting = self._waiting.get(volume.id)
         if self.remains is None or (waiting is not None and waiting.there):
             return False
@@ -111,6 +111,12 @@ class Strangers:
         """Its resource is gone."""
         self._orphans.forget(kind, name)
         self._waiting.pop(VolumeId(record_id), None)
+
+    def keep(self, kind: Kind, names: Set[str]) -> None:
+        """After a gap in the watch: these are all that there are of the kind."""
+        self._orphans.keep(kind, names)
+        if kind.record is Volume:
+            self._waiting = {known: one for known, one in self._waiting.items() if one.name in names}
 
     async def rejoin(self, inventory: Callable[[], Inventory]) -> None:
         """Take up what had to wait for what is there now; the turn is held."""

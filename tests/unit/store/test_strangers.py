@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from csi.core import naming
 from csi.core.errors import Busy, HostUnreachable
 from csi.core.model import Device, Direction, Host, OperationKind, Volume
 from csi.ports import Put, Remove
-from csi.store.kube import KubeStore, strangers
-from csi.store.kube.kinds import path_of
+from csi.store.kube import KubeStore, resources, strangers
+from csi.store.kube.kinds import kind_of, path_of
 from tests.api_double import ApiDouble, Server
 from tests.unit.store.test_kube import CLUSTER, DEVICE, HOST, Troubled, operation, others, reread, settled, volume
 
@@ -181,5 +182,16 @@ async def test_what_waits_may_go_again(store: KubeStore, server: Server) -> None
         "PATCH", path, None, [{"op": "replace", "path": "/metadata/finalizers", "value": []}]
     )
     await ApiDouble(server).request("DELETE", path)
+    # A change of the same kind, so that the watch is known to have come so far.
+    await others(server, replace(store.inventory.devices[DEVICE.id], total=1 << 41))
+    await settled(lambda: store.inventory.devices[DEVICE.id].total == 1 << 41)
+    assert device.id not in (await store.commit([Put(replace(host, version=0))])).devices
+
+
+async def test_what_waits_may_go_in_a_gap_of_the_watch(store: KubeStore, server: Server) -> None:
+    host, device = second()
+    await others(server, device)
     await asyncio.sleep(0.02)
+    left = msgspec.json.decode(msgspec.json.encode(server.present(path_of(DEVICE))), type=resources.Resource)
+    await store._resync(kind_of(device), server.revision, [left])
     assert device.id not in (await store.commit([Put(replace(host, version=0))])).devices
