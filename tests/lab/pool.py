@@ -326,11 +326,12 @@ class Lab:
 
     # -------------------------------------------------------------------------------------- what a test leaves
 
-    def leftovers(self, patience: float = 2.0 * SLOWNESS) -> list[str]:
+    def leftovers(self, patience: float = 20.0 * SLOWNESS) -> list[str]:
         """Everything that a test made and did not remove, one line each; empty when clean.
 
-        What is on its way out (a process that was told to end, a loop device that the kernel lets go a moment
-        after the unmount) has ``patience`` seconds to be gone.
+        What is on its way out has ``patience`` seconds to be gone: a process that was told to end, a loop device that
+        the kernel lets go after the unmount. It does so in one queue for the whole machine, where a file of a client
+        that does not answer (other tests make such) is waited for.
         """
         deadline = time.monotonic() + patience
         while (found := leftovers.find(self)) and time.monotonic() < deadline:

@@ -13,9 +13,11 @@ import grpc
 import pytest
 
 from csi.api import csi_pb2 as pb
+from csi.core import naming
 from csi.hosts import shell
 from tests.driver import GIB, Client, Driver, capability
 from tests.lab import Lab
+from tests.lab.host import loops_on
 from tests.lab.system import wait_for
 from tests.lab.test_snapshots import TYPES, contents, copy, drop, mounted, take
 
@@ -196,3 +198,22 @@ def test_nothing_stays_when_nobody_asks_any_more(clean_lab: Lab, volume: str) ->
         return not there and not runs
 
     wait_for("nothing of it", gone, 20)
+
+
+def test_a_volume_can_be_removed_meanwhile(clean_lab: Lab, client: Client) -> None:
+    """The work's own view of the mounts is a copy that no unmount reaches. But the bricks go from it with their mount
+    points: the kernel takes from every view what is mounted on a directory that is removed."""
+    host = clean_lab.hosts[0]
+    volume = client.create("pvc-meanwhile", GIB, TYPES["replicate"])
+    assert loops_on(host.disk, clean_lab.init_pid(host))
+    assert clean_lab.subnet is not None
+    directory = "/run/gluster-csi.regroup.meanwhile"
+    words = (directory, clean_lab.subnet[250], "nowhere", 2000, 2001, 1, 2, naming.BRICK_ROOT, naming.LVM_BRICK_ROOT)
+    said = clean_lab.run(host, ["sh", "-c", f"{shell.prelude()}\ncsi_regroup {' '.join(map(str, words))}"])
+    assert said.stdout == "0 more\n"
+    client.delete(volume.volume_id)
+    try:
+        wait_for("no brick", lambda: not loops_on(host.disk, clean_lab.init_pid(host)), 10)
+        assert clean_lab.run(host, ["pgrep", "-f", f"volfile-id=nowhere {directory}"]).stdout
+    finally:
+        clean_lab.run(host, ["sh", "-c", f"{shell.prelude()}\ncsi_regroup_end {directory}"])

@@ -239,7 +239,7 @@ async def run(pair: LabPair, case: Case, name: str) -> Outcome:
     outcome.problems += [f"at the end: {problem}" for problem in (*await once(pair), *_of_one_term(pair, term))]
     await asyncio.to_thread(_delete, pair.leader, name)
     volumes, operations = await pair.settled_records()
-    at_first = pair.lab.leftovers()
+    at_first = pair.lab.leftovers(2.0)
     left = pair.lab.leftovers(_LINGERING) if at_first else []
     outcome.slow = [what for what in at_first if what not in left]
     left += [f"record {record.id}" for record in (*volumes, *operations)]

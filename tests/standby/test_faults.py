@@ -139,7 +139,7 @@ async def test_a_volume_that_glusterd_makes_late_is_undone_and_told(pair: LabPai
     assert operation.direction is Direction.BACK
     assert pair.lab.leftovers() == []
     lands_late(pair.lab, operation.volume)
-    assert pair.lab.leftovers() != []
+    assert pair.lab.leftovers(patience=0) != []
     deadline = asyncio.get_running_loop().time() + 40
     while (await pair.records())[1]:
         assert asyncio.get_running_loop().time() < deadline, pair.standby.log.read_text()
