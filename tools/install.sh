@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the make targets need on a bare Debian 12, all of it below this directory except the packages:
 #   tools/install.sh apt | apt-cluster | apt-lvm | venv | venv-dev | sanity | kubernetes | kubernetes-suite | chart
-# The exceptions are kubernetes, its suite and chart: half an hour of compiling is kept outside the checkout.
+# The exceptions are sanity, kubernetes, its suite and chart: half an hour of compiling is kept outside the checkout.
 # The Makefile calls it only when the stamp of a step is missing or older than what the step was made from.
 set -eu
 cd "$(dirname "$0")/.."
@@ -148,6 +148,24 @@ build_chart_tools() {
     rm -rf "$home/build" "$tools/go"
 }
 
+build_sanity() {
+    version=v5.5.0
+    home=${CSI_TOOLS_CACHE:-$HOME/.cache/gluster-csi}/csi-sanity-$version
+    mkdir -p "$home/build" "$tools/bin"
+    exec 9>"$home/lock"
+    flock 9
+    if [ ! -x "$home/csi-sanity" ]; then
+        go=$(go_command)
+        say "go install csi-sanity $version (a minute or two)"
+        GOPATH="$home/build" GOCACHE="$home/build/cache" GOBIN="$home/build/bin" GOFLAGS=-modcacherw GOTOOLCHAIN=local \
+            quietly "$go" install "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity@$version"
+        mv "$home/build/bin/csi-sanity" "$home/csi-sanity"
+    fi
+    rm -rf "$home/build" "$tools/go"
+    cp "$home/csi-sanity" "$tools/bin/csi-sanity.new"
+    mv "$tools/bin/csi-sanity.new" "$tools/bin/csi-sanity"
+}
+
 case ${1-} in
 apt)
     # shellcheck disable=SC2086
@@ -172,12 +190,7 @@ venv-dev)
     .venv/bin/pip install --quiet --editable '.[dev]'
     ;;
 sanity)
-    go=$(go_command)
-    say "go install csi-sanity v5.5.0 (a minute or two)"
-    # Compiler and caches go again: nothing else needs them.
-    export GOPATH="$tools/gopath" GOCACHE="$tools/gocache" GOBIN="$tools/bin" GOFLAGS=-modcacherw GOTOOLCHAIN=local
-    quietly "$go" install github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity@v5.5.0
-    rm -rf "$tools/go" "$tools/gopath" "$tools/gocache"
+    build_sanity
     ;;
 kubernetes)
     build_kubernetes
