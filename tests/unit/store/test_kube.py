@@ -75,6 +75,19 @@ class Troubled(ApiDouble):
         return answer
 
 
+class Late(ApiDouble):
+    """Tells its watches of nothing while ``flowing`` is not set."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.flowing = asyncio.Event()
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        async for line in super().watch(path, query):
+            await self.flowing.wait()
+            yield line
+
+
 class Once:
     """Trouble for the n-th write from now, once."""
 
@@ -444,6 +457,29 @@ async def test_what_the_writer_of_the_status_says_makes_its_echo_old_news(named:
     assert named._revisions[Host, HOST.id] == after
     named.revised(Host, "storage-1", before, before)
     assert named._revisions[Host, HOST.id] == after
+
+
+async def test_the_news_of_a_removal_says_nothing_of_the_next_one(server: Server) -> None:
+    """It waits while the record is made anew and removed again: what was told of it in between is no news either."""
+    api = Late(server)
+    store = KubeStore(api, patience=1.0)
+    heard: list[Record] = []
+    await store.open()
+    try:
+        await store.commit([Put(CLUSTER), Put(HOST), Put(DEVICE)])
+        made = store.inventory.devices[DEVICE.id]
+        await store.commit([Remove(made)])
+        async with store._turn:
+            commits = [asyncio.create_task(store.commit([change])) for change in (Put(DEVICE), Remove(made))]
+            await asyncio.sleep(0.01)
+            api.flowing.set()
+            await asyncio.sleep(0.05)
+            store.listen(lambda puts, removes: heard.extend((*puts, *removes)))
+        await asyncio.gather(*commits)
+        await asyncio.sleep(0.1)
+        assert heard == [made, made]
+    finally:
+        await store.close()
 
 
 @pytest.mark.parametrize("compacted", [False, True])
