@@ -35,7 +35,7 @@ def as_group(gid: int | None, *argv: str) -> subprocess.CompletedProcess[str]:
 def demonstrate(lab: Lab, driver: Driver, work: Path) -> None:
     step("gluster-csi serve, and the topology: three hosts, two devices each")
     driver.start(topology=False)
-    show(driver.load_topology())
+    show(driver.topology_command())
 
     with driver.client() as client:
         step("CreateVolume: 2 GiB, replica 3")

@@ -310,7 +310,7 @@ csi_brick_unpoint() {
     rmdir -- "$@"
 }
 
-# --- gluster/adapter.py: the brick processes of a volume that is being deleted ---------------------------------------
+# --- gluster/adapter.py: the processes of a volume that is being deleted ----------------------------------------------
 
 # PID VOLUME: is this process a brick of that volume, by its own command line (--volfile-id VOLUME.HOST.PATH)? A volume's
 # name holds [A-Za-z0-9_-] only.
@@ -328,10 +328,32 @@ csi_process_runs() {
     esac
 }
 
-# VOLUME: end the volume's brick processes on this host and wait for their end, two seconds at the most. A process that
-# serves bricks of other volumes too (multiplexing) is left alone; one that does not end is left to `volume stop`.
+# VOLUME: end what moves the volume's files on this host. glusterd tells those processes that it is connected to, and one
+# that has only just begun looks for its bricks for ever. (In brackets, so that grep does not find itself.)
+csi_end_moving() {
+    local pid pids tries
+    [ -d "/var/lib/glusterd/vols/$1/rebalance" ] || return 0
+    pids=$(grep -l -s -z -x -e "rebalanc[e]/$1" /proc/[0-9]*/cmdline)
+    tries=0
+    for pid in $pids; do
+        pid=${pid#/proc/} pid=${pid%/cmdline}
+        kill -TERM "$pid" 2>/dev/null || continue
+        while csi_process_runs "$pid"; do
+            tries=$((tries + 1))
+            [ "$tries" -lt 200 ] || kill -KILL "$pid" 2>/dev/null
+            [ "$tries" -lt 300 ] || break
+            sleep 0.005
+        done
+    done
+    return 0
+}
+
+# VOLUME: end the volume's brick processes on this host, and before them what moves files between them; wait for their end,
+# two seconds at the most. A process that serves bricks of other volumes too (multiplexing) is left alone; one that does not
+# end is left to `volume stop`.
 csi_end_bricks() {
     local file pid pids tries
+    csi_end_moving "$1"
     pids=
     for file in /var/run/gluster/vols/"$1"/*.pid; do
         pid=

@@ -195,6 +195,9 @@ def test_a_volume_is_deleted_while_its_files_are_moved(client: Client, driver: D
     patiently(lambda: expand(client, volume.volume_id, capacity.maximum_volume_size.value // 2))
     command = ["gluster", "--mode=script", "volume", "rebalance", volume.volume_context["glusterVolume"], "status"]
     assert "in progress" in driver.lab.run(driver.lab.hosts[0], command, check=False).stdout
+    # They do not answer glusterd, as those that have only just begun.
+    pause = ["pkill", "-STOP", "-f", "volfile-id rebalance/"]
+    assert 0 in [driver.lab.run(host, pause, check=False).returncode for host in driver.lab.hosts]
     patiently(lambda: client.delete(volume.volume_id))
     for host in driver.lab.hosts:
         assert "rebalance" not in driver.lab.run(host, ["ps", "ax", "-o", "args"]).stdout

@@ -201,7 +201,7 @@ def test_a_graceful_stop_finishes_what_runs(driver: Driver) -> None:
 
 
 def test_the_topology_can_be_loaded_again(driver: Driver) -> None:
-    said = driver.load_topology()
+    said = driver.topology_command()
     assert "Found node" in said
     assert "Found device" in said
     assert "Creating" not in said
