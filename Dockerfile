@@ -38,16 +38,28 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
 WORKDIR /src
-COPY pyproject.toml hatch_build.py README.md LICENSE ./
-COPY proto proto
-COPY csi csi
-# The stubs of gRPC are made here (hatch_build.py). pip itself is of no use at run time.
+# What it leans on is a layer of its own, made anew only when that changes: both what runs and what builds (/opt/build).
+COPY pyproject.toml ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem \
     set -eu; \
     if [ -s /run/secrets/ca.pem ]; then export PIP_CERT=/run/secrets/ca.pem; fi; \
     export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore; \
+    named() { python3 -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))[sys.argv[1]][sys.argv[2]], sep="\n")' "$@"; }; \
+    named project dependencies >/tmp/runs; \
+    named build-system requires >/tmp/builds; \
+    python3 -m venv /opt/build; \
+    /opt/build/bin/pip install --quiet --requirement /tmp/builds; \
     python3 -m venv /opt/gluster-csi; \
-    /opt/gluster-csi/bin/pip install --quiet .; \
+    /opt/gluster-csi/bin/pip install --quiet --requirement /tmp/runs
+COPY hatch_build.py README.md LICENSE ./
+COPY proto proto
+COPY csi csi
+# The stubs of gRPC are made here (hatch_build.py). pip itself is of no use at run time.
+RUN set -eu; \
+    export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore; \
+    PATH=/opt/build/bin:$PATH /opt/build/bin/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir=/tmp/wheels .; \
+    /opt/gluster-csi/bin/pip install --quiet --no-index --no-deps /tmp/wheels/*.whl; \
+    /opt/gluster-csi/bin/pip check; \
     /opt/gluster-csi/bin/gluster-csi --version; \
     /opt/gluster-csi/bin/pip uninstall --quiet --yes setuptools pip
 

@@ -116,7 +116,7 @@ sanity-lvm: $(APT_LVM) $(DEV) $(SANITY) ## csi-sanity on a real pool whose brick
 	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 7200 -- python -m tests.sanity
 
 api: $(APT_CLUSTER) $(DEV) $(BUILT) ## State, leadership and groups on a real API server (root)
-	$(AS_ROOT) $(BIN)/pytest tests/contract tests/standby tests/cluster/test_controlplane.py -m cluster
+	$(AS_ROOT) $(BIN)/pytest tests/contract tests/standby -m cluster
 
 faults: $(APT_CLUSTER) $(DEV) kubernetes ## A leader harmed at each point of a creation, two controllers over a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.standby
