@@ -40,7 +40,7 @@ LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
 T = TypeVar("T")
 
 
-def patiently(call: Callable[[], T], seconds: float = 40 * SLOWNESS) -> T:
+def patiently(call: Callable[[], T], seconds: float = 80 * SLOWNESS) -> T:
     """Ask again, as sidecars do, for as long as the answer is to come back later; any other error is raised."""
     deadline, said = time.monotonic() + seconds, None
     while True:
@@ -130,7 +130,7 @@ class Driver:
             self.process = subprocess.Popen(
                 [*self.command, "--config", str(self.config)], stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 20 * SLOWNESS
+        deadline = time.monotonic() + 40 * SLOWNESS
         while not (_listens(self.socket) and self._is_ready()):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"gluster-csi did not start:\n{self.log.read_text()}")

@@ -474,7 +474,7 @@ async def test_a_reader_learns_that_its_channel_was_closed(real: Bench) -> None:
     await asyncio.sleep(0.05)
     await channel.close()
     with pytest.raises(HostUnreachable):
-        await asyncio.wait_for(reader, 2)
+        await asyncio.wait_for(reader, 10)
 
 
 async def test_programs_leave_sessions_for_scripts_and_give_theirs_back(real: Bench) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.driver import GIB, LATER, Driver, patiently
 
 pytestmark = pytest.mark.lab
-PATIENCE = 40.0  # seconds for something that happens when a host is back
+PATIENCE = 80.0  # seconds for something that happens when a host is back
 
 
 @pytest.fixture(autouse=True)

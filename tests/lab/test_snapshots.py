@@ -26,7 +26,7 @@ from tests.lab.system import SLOWNESS, wait_for
 
 pytestmark = pytest.mark.lab
 
-PATIENCE = 40.0 * SLOWNESS
+PATIENCE = 80.0 * SLOWNESS
 TYPES = {
     "replicate": {"volumeType": "replicate:3"},
     "arbiter": {"volumeType": "replicate:3", "arbiter": "true"},

@@ -50,7 +50,7 @@ async def test_a_socket_that_a_killed_process_left_is_replaced(tmp_path: Path) -
     server = Server(f"unix://{tmp_path}/csi.sock")
     await server.start()
     async with grpc.aio.insecure_channel(f"unix://{tmp_path}/csi.sock") as channel:
-        await asyncio.wait_for(channel.channel_ready(), 5)
+        await asyncio.wait_for(channel.channel_ready(), 20)
     await server.stop(0)
 
 
@@ -124,7 +124,7 @@ async def test_stop_lets_a_running_call_end(edge: Edge) -> None:
     edge.volumes.create = endless(started, 0.2)  # type: ignore[method-assign]
     call = edge.controller.CreateVolume(pb.CreateVolumeRequest(name="x", volume_capabilities=[capability()]))
     running = asyncio.ensure_future(_outcome(call))
-    await asyncio.wait_for(started.wait(), 5)
+    await asyncio.wait_for(started.wait(), 20)
     await edge.server.stop(5)
     assert await running == (grpc.StatusCode.UNAVAILABLE, "too late")
 
@@ -134,8 +134,8 @@ async def test_stop_does_not_wait_for_ever(edge: Edge) -> None:
     edge.volumes.create = endless(started, 60)  # type: ignore[method-assign]
     call = edge.controller.CreateVolume(pb.CreateVolumeRequest(name="x", volume_capabilities=[capability()]))
     running = asyncio.ensure_future(_outcome(call))
-    await asyncio.wait_for(started.wait(), 5)
-    async with asyncio.timeout(5):
+    await asyncio.wait_for(started.wait(), 20)
+    async with asyncio.timeout(20):
         await edge.server.stop(0.1)
     assert (await running)[0] is grpc.StatusCode.UNAVAILABLE
 

@@ -91,7 +91,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
 
 async def until(condition: object) -> None:
     assert callable(condition)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -246,4 +246,4 @@ async def test_every_host_is_visited_also_one_that_comes_back_later(line: Line) 
 
 async def test_without_terms_nobody_is_visited(line: Line) -> None:
     only = await line.controller(0)
-    await asyncio.wait_for(only.succession.visit(lambda: line.store.inventory), 5)
+    await asyncio.wait_for(only.succession.visit(lambda: line.store.inventory), 20)

@@ -104,7 +104,7 @@ async def test_the_next_operation_of_that_name_waits_for_the_removal(
 async def test_others_are_written_meanwhile(server: Server, api: Slow, store: KubeStore) -> None:
     await finish(store)
     other = Cluster(ClusterId("d" * 32))
-    await asyncio.wait_for(store.commit([Put(other)]), 0.5)
+    await asyncio.wait_for(store.commit([Put(other)]), 10)
     assert server.present(path_of(other)) is not None
 
 
