@@ -2,6 +2,7 @@
 # Installs what the make targets need on a bare Debian 12, all of it below this directory except the packages:
 #   tools/install.sh apt | apt-cluster | apt-lvm | venv | venv-dev | sanity | kubernetes | kubernetes-suite | chart
 # The exceptions are sanity, kubernetes, its suite and chart: half an hour of compiling is kept outside the checkout.
+# Python compiles what is imported when it is: most of what is installed never is.
 # The Makefile calls it only when the stamp of a step is missing or older than what the step was made from.
 set -eu
 cd "$(dirname "$0")/.."
@@ -182,12 +183,12 @@ apt-lvm)
 venv)
     make_venv
     say "pip install --editable .[demo]"
-    .venv/bin/pip install --quiet --editable '.[demo]'
+    .venv/bin/pip install --quiet --no-compile --editable '.[demo]'
     ;;
 venv-dev)
     make_venv
     say "pip install --editable .[dev]"
-    .venv/bin/pip install --quiet --editable '.[dev]'
+    .venv/bin/pip install --quiet --no-compile --editable '.[dev]'
     ;;
 sanity)
     build_sanity
