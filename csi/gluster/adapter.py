@@ -347,10 +347,13 @@ class GlusterCli:
             except DriverError as error:
                 _log.warning("bricks are left to glusterd to end", volume=name, host=host.manage, reason=str(error))
 
-        await _all(end(host) for host in {host.id: host for host in hosts}.values())
+        distinct = {host.id: host for host in hosts}.values()
+        await _all(end(host) for host in distinct)
         answer = await self._change(pool, "volume", "stop", name)
         if answer.meaning is Meaning.REBALANCING:
+            # It was begun anew in between. glusterd does not reach those that have only just begun.
             await self._change(pool, "volume", "rebalance", name, "stop")
+            await _all(end(host) for host in distinct)
             answer = await self._change(pool, "volume", "stop", name, "force")
         if answer.meaning not in (Meaning.DONE, Meaning.STOPPED, Meaning.ABSENT):
             # It stays, so it gets its bricks back.
