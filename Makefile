@@ -156,7 +156,7 @@ e2e-part: $(APT_CLUSTER) $(DEV) $(SUITE) ## ... but those that Kubernetes calls 
 .PHONY: on-a-node
 on-a-node: $(APT_CLUSTER) $(DEV) kubernetes-suite ## All of CI that needs a node of Kubernetes, two suites at a time (root)
 	@tools/install.sh chart
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target SIDE_BY_SIDE=1 e2e e2e-part cluster-test
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target SIDE_BY_SIDE=1 KILLS=9 e2e e2e-part cluster-test
 
 .PHONY: cluster-test
 cluster-test: $(APT_CLUSTER) $(DEV) $(BUILT) ## Tests of the API server and the node that the other tests use (root)

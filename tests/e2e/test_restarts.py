@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import pytest
@@ -16,7 +17,7 @@ from tests.lab.system import wait_for
 pytestmark = [pytest.mark.cluster, pytest.mark.lab, pytest.mark.timeout(900)]
 
 DRIVER = "csi.gluster.org"
-RESTARTS = 20
+RESTARTS = int(os.environ.get("KILLS", "20"))
 
 # Writes numbered blocks, each fsynced, reads each back, and compares. Its last words are how many, or what was wrong.
 WRITER = """
