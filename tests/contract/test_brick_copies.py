@@ -197,7 +197,7 @@ async def test_a_hold_ends_by_itself(bench: CopyBench) -> None:
         bench.on.machine.pass_time()
     began = time.monotonic()
     await asyncio.to_thread(bench.on.write, bench.data(brick), "it was waited for")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     await asyncio.sleep(0.2)
     assert not await bench.backend.release(bench.on.host, [brick], hold)
     await bench.drop(kept)

@@ -304,7 +304,7 @@ async def test_removal_waits_for_a_peer_that_is_down_and_keeps_its_bricks(bench:
     begun = time.monotonic()
     with pytest.raises(Unavailable, match=bench.on.hosts[2].storage):
         await bench.remove("waits")
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 50
     assert [len(bench.on.brick_processes(n, "waits")) for n in (0, 1)] == [1, 1]
     found = await bench.gluster.info(bench.pool, "waits")
     assert found is not None
@@ -346,7 +346,7 @@ async def test_glusterd_is_gone_under_a_session(bench: Bench) -> None:
     begun = time.monotonic()
     found = await bench.gluster.info(bench.pool, "gone")
     assert found is not None
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     await bench.start("gone")
     with pytest.raises(HostUnreachable, match="glusterd"):
         await bench.gluster.peers(bench.on.hosts[0])

@@ -341,7 +341,7 @@ async def test_one_that_is_paused_with_the_lock_in_hand_is_ended(controllers: Co
     os.killpg(os.getpgid(await pid_from(tmp_path / "pid")), signal.SIGSTOP)
     began = time.monotonic()
     await controllers.true(controllers(4))
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
     await refused(task)
 
 

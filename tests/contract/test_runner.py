@@ -240,8 +240,8 @@ async def test_twenty_scripts_at_once(bench: Bench) -> None:
 async def test_scripts_of_one_host_run_side_by_side(bench: Bench) -> None:
     await asyncio.gather(*(bench.run(bench.say()) for _ in range(4)))
     began = time.monotonic()
-    await asyncio.gather(*(bench.run(bench.wait(0.5)) for _ in range(4)))
-    assert time.monotonic() - began < 1.5
+    await asyncio.gather(*(bench.run(bench.wait(1.0)) for _ in range(4)))
+    assert time.monotonic() - began < 3
 
 
 async def test_cancellation_at_any_moment_leaves_the_pool_whole(bench: Bench) -> None:

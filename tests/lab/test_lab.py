@@ -51,7 +51,7 @@ def _listing(directory: str) -> list[str]:
     return os.listdir(directory) if os.path.isdir(directory) else []
 
 
-def eventually(what: str, true: Callable[[], bool], seconds: float = 10, pause: float = 0.05) -> None:
+def eventually(what: str, true: Callable[[], bool], seconds: float = 30, pause: float = 0.05) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -92,7 +92,7 @@ def test_up_is_quick_and_down_leaves_nothing(hosts: int, clean_lab: Lab) -> None
         began = time.monotonic()
         second.down()
     print(f"{hosts} hosts: up with their pool in {up:.2f} s, down in {time.monotonic() - began:.2f} s")
-    assert up < 20
+    assert up < 60  # beside other suites; alone it takes a tenth of that
     assert traces(second) == []
     assert [clean_lab.run(host, ["hostname"]).stdout.strip() for host in clean_lab.hosts] == ["host1", "host2", "host3"]
     assert clean_lab.run("host1", [*GLUSTER, "pool", "list"]).stdout.count("Connected") == 3
@@ -109,8 +109,15 @@ def test_up_killed_half_way_leaves_nothing_after_down(sign: str, second: Lab) ->
     reached = signs.get(sign, lambda: any(trace.startswith(sign) for trace in traces(second)))
     words = lab_command("up", "--pool", "--instance", second.instance)
     with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
-        eventually(f"{sign} is seen", reached, pause=0.002)
-        assert process.poll() is None, "it was too late"
+        deadline = time.monotonic() + 60
+        while True:
+            process.send_signal(signal.SIGSTOP)  # on a busy machine a look takes longer than what is looked at
+            if reached():
+                break
+            assert process.poll() is None, f"it ended before {sign} was seen"
+            assert time.monotonic() < deadline, f"{sign} is never seen"
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
     assert traces(second), "nothing to remove: this shows nothing"
     done = subprocess.run(lab_command("down", "--instance", second.instance), check=False, capture_output=True)

@@ -419,7 +419,7 @@ def test_a_driver_that_dies_while_writers_are_held_up_leaves_nobody_waiting(driv
         client.stage(volume, staging)
         client.publish(volume, staging, target)
     driver.stop()
-    driver.settings = {**driver.settings, "snapshots": {"bound": 3.0}}
+    driver.settings = {**driver.settings, "snapshots": {"bound": 6.0}}
     # cp that hangs: the driver waits for it with everything held.
     hang = "printf '#!/bin/sh\\nsleep 600\\n' >/tmp/cp; chmod +x /tmp/cp; mount --bind /tmp/cp /usr/bin/cp"
     for host in lab.hosts:
@@ -446,9 +446,9 @@ def test_a_driver_that_dies_while_writers_are_held_up_leaves_nobody_waiting(driv
             os.fsync(file.fileno())
         took = time.monotonic() - began
         print(f"\na writer waited for {took:.1f} s")
-        assert 0.5 < took < 8
+        assert 0.5 < took < 20
         while "features.barrier: enable" in lab.run(lab.hosts[0], info).stdout:
-            assert time.monotonic() < began + 10
+            assert time.monotonic() < began + 40
             time.sleep(0.2)
     finally:
         for host in lab.hosts:
