@@ -44,9 +44,17 @@ async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
     return refused.value.code(), refused.value.details() or ""
 
 
+async def told(log: Events, count: int = 1) -> Events:
+    """The lines of calls that have ended. A caller may have the answer before them; on a busy machine all is slow."""
+    async with asyncio.timeout(20):
+        while len(found := [event for event in log if event["event"] != "call is slow"]) < count:
+            await asyncio.sleep(0.005)
+    return found
+
+
 async def test_a_call_leaves_one_line_without_secrets(edge: Edge, log: Events) -> None:
     await edge.controller.CreateVolume(create())
-    (line,) = [event for event in log if event["event"] == "call"]
+    (line,) = await told(log)
     assert line["method"] == "Controller/CreateVolume"
     assert line["code"] == "OK"
     assert line["fields"]["name"] == "pvc-1"
@@ -60,14 +68,15 @@ async def test_every_line_of_a_call_has_its_id(edge: Edge, log: Events) -> None:
     request.parameters["resturl"] = "http://heketi"
     await edge.controller.CreateVolume(request)
     await edge.controller.CreateVolume(create())
-    assert [event["event"] for event in log] == ["parameters without use here", "call", "call"]
-    first, second, third = (event["request"] for event in log)
+    events = await told(log, 3)
+    assert [event["event"] for event in events] == ["parameters without use here", "call", "call"]
+    first, second, third = (event["request"] for event in events)
     assert first == second != third
 
 
 async def test_what_is_asked_all_the_time_is_quiet(edge: Edge, log: Events) -> None:
     await edge.identity.Probe(pb.ProbeRequest())
-    (line,) = log
+    (line,) = await told(log)
     assert line["log_level" if "log_level" in line else "level"] == "debug"
 
 
@@ -87,7 +96,7 @@ async def test_an_error_of_ours_becomes_its_status(edge: Edge, log: Events) -> N
         grpc.StatusCode.ABORTED,
         "volume x is being made",
     )
-    (line,) = log
+    (line,) = await told(log)
     assert (line["event"], line["error"]) == ("call refused", "volume x is being made")
     assert "exc_info" not in line
 
@@ -95,7 +104,7 @@ async def test_an_error_of_ours_becomes_its_status(edge: Edge, log: Events) -> N
 async def test_an_unforeseen_error_is_in_the_log_only(edge: Edge, log: Events) -> None:
     edge.volumes.failure = ValueError("the inside of it")
     code, message = await refusal(edge.controller.CreateVolume(create()))
-    (line,) = log
+    (line,) = await told(log)
     assert code is grpc.StatusCode.INTERNAL
     assert "the inside" not in message
     assert line["request"] in message
@@ -121,12 +130,11 @@ async def test_a_deadline_ends_the_call_and_is_counted(edge: Edge, log: Events) 
 
     edge.volumes.create = never  # type: ignore[method-assign]
     before = calls("Controller/CreateVolume", "CANCELLED")
-    code, _ = await refusal(edge.controller.CreateVolume(create(), timeout=0.1))
+    code, _ = await refusal(edge.controller.CreateVolume(create(), timeout=1))
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
     await asyncio.wait_for(ended.wait(), 20)
-    await asyncio.sleep(0)
+    assert [(event["event"], event["code"]) for event in await told(log)] == [("call refused", "CANCELLED")]
     assert calls("Controller/CreateVolume", "CANCELLED") == before + 1
-    assert [(event["event"], event["code"]) for event in log] == [("call refused", "CANCELLED")]
 
 
 class _Odd(rpc.IdentityServicer):
@@ -171,7 +179,7 @@ async def test_an_abort_of_the_handler_passes(odd: tuple[_Odd, grpc.aio.Channel]
         grpc.StatusCode.DATA_LOSS,
         "by the handler itself",
     )
-    (line,) = log
+    (line,) = await told(log)
     assert (line["code"], line["error"]) == ("DATA_LOSS", "by the handler itself")
 
 
@@ -185,7 +193,8 @@ async def test_a_slow_call_is_noted_while_it_runs(odd: tuple[_Odd, grpc.aio.Chan
     assert log[0]["method"] == "Identity/Probe"
     service.release.set()
     await running
-    assert log[1]["request"] == log[0]["request"]
+    (line,) = await told(log)
+    assert line["request"] == log[0]["request"]
 
 
 async def test_a_stream_is_a_call_too(odd: tuple[_Odd, grpc.aio.Channel], log: Events) -> None:
@@ -198,7 +207,7 @@ async def test_a_stream_is_a_call_too(odd: tuple[_Odd, grpc.aio.Channel], log: E
 
     assert await refusal(read()) == (grpc.StatusCode.ABORTED, "somebody else loads one")
     assert lines == ["first"]
-    assert [(event["event"], event["method"]) for event in log] == [("call refused", "Admin/LoadTopology")]
+    assert [(event["event"], event["method"]) for event in await told(log)] == [("call refused", "Admin/LoadTopology")]
 
 
 def test_methods_are_named_shortly() -> None:
