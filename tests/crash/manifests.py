@@ -18,7 +18,7 @@ from tests.crash.traces import difference, traces
 from tests.keeping import DoubleHand, Life, hosts, pool
 
 _NUMBERS = (1, 2)
-_SECONDS = 20
+_SECONDS = 120
 
 
 class _Writes(CrashingApi):

@@ -37,7 +37,7 @@ async def tell(path: Path, registered: bool, error: str = "") -> None:
         await rpc.RegistrationStub(channel).NotifyRegistrationStatus(status, timeout=5, wait_for_ready=True)
 
 
-async def until(true: Callable[[], bool], seconds: float = 5) -> None:
+async def until(true: Callable[[], bool], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not true():
             await asyncio.sleep(0.01)

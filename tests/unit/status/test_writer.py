@@ -120,7 +120,7 @@ async def settled(bench: Bench, record: Cluster | Host | Device | Volume | Opera
     async def look() -> bool:
         return bool(bench.status(record).get("phase") == phase)
 
-    await until(look, 5)
+    await until(look, 30)
     return bench.status(record)
 
 
@@ -152,13 +152,13 @@ async def test_thin_pools_that_are_full_are_a_condition_of_their_device_and_an_e
     def told() -> Document:
         return condition({"status": bench.status(DEVICE)}, "ThinPoolsHealthy")
 
-    await until(lambda: _is(told().get("status") == "True"), 5)
+    await until(lambda: _is(told().get("status") == "True"), 30)
     writer.heed_pools(health(91.2, crossed=True))
-    await until(lambda: _is(told().get("status") == "False"), 5)
+    await until(lambda: _is(told().get("status") == "False"), 30)
     assert told()["reason"] == "Refusing"
     for word in ("vg/tp0", "'pvc-1'", "brick b", "91 %", "80 %"):
         assert word in told()["message"]
-    await until(lambda: _is(bench.events(DEVICE.id) == ["ThinPoolNearlyFull"]), 5)
+    await until(lambda: _is(bench.events(DEVICE.id) == ["ThinPoolNearlyFull"]), 30)
     assert bench.status(DEVICE)["phase"] == "Ready"
     # The same to the percent is no news.
     written = len(bench.api.statuses)
@@ -166,7 +166,7 @@ async def test_thin_pools_that_are_full_are_a_condition_of_their_device_and_an_e
     await asyncio.sleep(0.1)
     assert len(bench.api.statuses) == written
     writer.heed_pools(health())
-    await until(lambda: _is(told().get("status") == "True"), 5)
+    await until(lambda: _is(told().get("status") == "True"), 30)
     assert bench.events(DEVICE.id) == ["ThinPoolNearlyFull"]
 
 
@@ -192,7 +192,7 @@ async def test_what_is_older_comes_last_and_all_of_it_is_told(bench: Bench) -> N
     many = [replace(volume(f"v{number}"), gid=Gid(3000 + number)) for number in range(250)]
     await bench.store.commit([Put(one) for one in many])
     bench.begin()
-    await until(lambda: _true(len(bench.api.statuses) > 0), 5)
+    await until(lambda: _true(len(bench.api.statuses) > 0), 30)
     await bench.store.commit([Put(volume())])
     await settled(bench, volume(), "Ready")
     assert not all(bench.status(one) for one in many)
@@ -213,7 +213,7 @@ async def test_many_changes_are_written_once_and_figures_follow(bench: Bench) ->
     async def figures() -> bool:
         return bool(bench.status(DEVICE)["usedBytes"] == 30 << 30)
 
-    await until(figures, 5)
+    await until(figures, 30)
     assert bench.api.statuses.count("glusterdevices") <= 5
     assert bench.status(DEVICE)["freeBytes"] == (1 << 40) - (30 << 30)
 
@@ -243,7 +243,7 @@ async def test_a_deletion_tells_what_it_waits_for_and_when_it_was_called_off(ben
         found = bench.server.present(path_of(volume()))
         return "n1 cannot be reached" in condition(found, "Deleting").get("message", "")
 
-    await until(told, 5)
+    await until(told, 30)
     assert bench.events(volume().id) == ["DeletionWaits"]
     assert bench.status(deletion)["message"] == "host n1 cannot be reached"
     ready = replace(bench.store.inventory.volumes[volume().id], state=VolumeState.READY)
@@ -261,7 +261,7 @@ async def test_an_operation_that_was_undone_at_once_has_its_event_nevertheless(b
     async def told() -> bool:
         return bench.events(creation.id) == ["TurnedBack"]
 
-    await until(told, 5)
+    await until(told, 30)
 
 
 async def test_a_host_that_goes_and_comes_back_is_told_of(bench: Bench) -> None:
@@ -307,7 +307,7 @@ async def test_a_remark_is_told_with_the_record_and_without_one(bench: Bench) ->
         found = bench.server.present(f"{kind_of(HOST).path}/wish")
         return condition(found, "Accepted").get("reason") == "Invalid"
 
-    await until(told, 5)
+    await until(told, 30)
 
 
 async def test_the_stores_next_write_needs_no_second_look_after_a_status(bench: Bench) -> None:

@@ -411,7 +411,7 @@ async def test_a_commit_whose_caller_is_cancelled_moves_file_and_memory_together
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")  # holds the commit up where the thread has it already
         commit = asyncio.create_task(put(store, *HOSTS))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
         commit.cancel()
         await asyncio.gather(commit, return_exceptions=True)
         assert commit.cancelled()
