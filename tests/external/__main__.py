@@ -82,8 +82,10 @@ def _run(installation: Installation, reasons: Reasons, options: argparse.Namespa
 
 
 def _left_behind(installation: Installation) -> list[str]:
-    found = installation.cluster.kubectl("get", "pv,glustervolumes,glusteroperations", "--output=name").stdout.split()
-    return [*found, *installation.lab.leftovers()]
+    left = installation.lab.leftovers()
+    # These last: who asked for something is told before the record of the operation is removed.
+    records = installation.cluster.kubectl("get", "pv,glustervolumes,glusteroperations", "--output=name").stdout
+    return [*records.split(), *left]
 
 
 if __name__ == "__main__":
