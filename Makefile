@@ -41,7 +41,7 @@ demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from bi
 # ALSO: suites that need Kubernetes, where it is to be had. What only computes takes what the others leave while they wait; of
 # those the longest come first.
 test: tools $(if $(ALSO),$(BUILT)) ## All tests, on a real pool, some suites side by side; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 crash-simulated contract $(ALSO) lab-harm crash-real sanity lab-data lab-pool lab-lvm unit
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 crash-simulated contract $(ALSO) lab-data lab-harm lab-pool crash-real lab-lvm sanity unit
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root
 
