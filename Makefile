@@ -38,8 +38,8 @@ help: ## This list
 demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from birth to death (root)
 	@$(AS_ROOT) $(PY) -m tests.demo
 
-# ALSO: suites that need Kubernetes, where it is to be had. What only computes takes what the others leave while they wait; of
-# those the longest come first.
+# ALSO: suites that need Kubernetes, where it is to be had. The crashes over simulated hosts only compute, and take what the
+# others leave while they wait (nice); of the others the longest come first.
 test: tools $(if $(ALSO),$(BUILT)) ## All tests, on a real pool, some suites side by side; each shows what it said when it ends (root)
 	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 crash-simulated contract $(ALSO) lab-data lab-harm lab-pool crash-real lab-lvm sanity unit
 

@@ -128,14 +128,15 @@ build_kubernetes() {
     rm -rf "$home/build" "$tools/go"
 }
 
-# What renders and checks the chart, each in its version, kept outside the checkout as the binaries of Kubernetes are.
-build_chart_tools() {
-    home=${CSI_TOOLS_CACHE:-$HOME/.cache/gluster-csi}/chart
+# PLACE MODULE@VERSION...: programs in Go, each as NAME-VERSION, kept outside the checkout as the binaries of Kubernetes are.
+install_go_programs() {
+    home=${CSI_TOOLS_CACHE:-$HOME/.cache/gluster-csi}/$1
+    shift
     mkdir -p "$home/build"
     exec 9>"$home/lock"
     flock 9
     go=
-    for module in helm.sh/helm/v4/cmd/helm@v4.3.1 github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0; do
+    for module in "$@"; do
         package=${module%@*}
         name=${package##*/}
         version=${module#*@}
@@ -147,24 +148,6 @@ build_chart_tools() {
         mv "$home/build/bin/$name" "$home/$name-$version"
     done
     rm -rf "$home/build" "$tools/go"
-}
-
-build_sanity() {
-    version=v5.5.0
-    home=${CSI_TOOLS_CACHE:-$HOME/.cache/gluster-csi}/csi-sanity-$version
-    mkdir -p "$home/build" "$tools/bin"
-    exec 9>"$home/lock"
-    flock 9
-    if [ ! -x "$home/csi-sanity" ]; then
-        go=$(go_command)
-        say "go install csi-sanity $version (a minute or two)"
-        GOPATH="$home/build" GOCACHE="$home/build/cache" GOBIN="$home/build/bin" GOFLAGS=-modcacherw GOTOOLCHAIN=local \
-            quietly "$go" install "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity@$version"
-        mv "$home/build/bin/csi-sanity" "$home/csi-sanity"
-    fi
-    rm -rf "$home/build" "$tools/go"
-    cp "$home/csi-sanity" "$tools/bin/csi-sanity.new"
-    mv "$tools/bin/csi-sanity.new" "$tools/bin/csi-sanity"
 }
 
 case ${1-} in
@@ -191,7 +174,10 @@ venv-dev)
     .venv/bin/pip install --quiet --no-compile --editable '.[dev]'
     ;;
 sanity)
-    build_sanity
+    install_go_programs csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity@v5.5.0
+    mkdir -p "$tools/bin"
+    cp "$home/csi-sanity-v5.5.0" "$tools/bin/csi-sanity.new"
+    mv "$tools/bin/csi-sanity.new" "$tools/bin/csi-sanity"
     ;;
 kubernetes)
     build_kubernetes
@@ -201,7 +187,7 @@ kubernetes-suite)
     build_kubernetes github.com/onsi/ginkgo/v2/ginkgo k8s.io/kubernetes/test/e2e
     ;;
 chart)
-    build_chart_tools
+    install_go_programs chart helm.sh/helm/v4/cmd/helm@v4.3.1 github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
     ;;
 *)
     echo "usage: $0 apt | apt-cluster | apt-lvm | venv | venv-dev | sanity | kubernetes | kubernetes-suite | chart" >&2

@@ -328,32 +328,42 @@ csi_process_runs() {
     esac
 }
 
-# VOLUME: end what moves the volume's files on this host. glusterd tells those processes that it is connected to, and one
-# that has only just begun looks for its bricks for ever. (In brackets, so that grep does not find itself.)
-csi_end_moving() {
-    local pid pids tries
-    [ -d "/var/lib/glusterd/vols/$1/rebalance" ] || return 0
-    pids=$(grep -l -s -z -x -e "rebalanc[e]/$1" /proc/[0-9]*/cmdline)
-    tries=0
-    for pid in $pids; do
-        pid=${pid#/proc/} pid=${pid%/cmdline}
-        kill -TERM "$pid" 2>/dev/null || continue
+# TRIES PID...: wait for the end of these processes, so many times 5 ms for all. Status 1: one still runs.
+csi_await_end() {
+    local pid tries
+    tries=$1
+    shift
+    for pid do
         while csi_process_runs "$pid"; do
-            tries=$((tries + 1))
-            [ "$tries" -lt 200 ] || kill -KILL "$pid" 2>/dev/null
-            [ "$tries" -lt 300 ] || break
+            [ "$tries" -gt 0 ] || return 1
+            tries=$((tries - 1))
             sleep 0.005
         done
     done
-    return 0
 }
 
-# VOLUME: end the volume's brick processes on this host, and before them what moves files between them; wait for their end,
-# two seconds at the most. A process that serves bricks of other volumes too (multiplexing) is left alone; one that does not
-# end is left to `volume stop`.
+# VOLUME: end its rebalance on this host. glusterd's own `rebalance stop` reaches only the processes that it is connected to, and
+# one that has only just begun looks for its bricks for ever. (In brackets, so that grep does not find itself.)
+csi_end_rebalance() {
+    local file pid pids
+    [ -d "/var/lib/glusterd/vols/$1/rebalance" ] || return 0
+    pids=
+    for file in $(grep -l -s -z -x -e "rebalanc[e]/$1" /proc/[0-9]*/cmdline); do
+        pid=${file#/proc/} pid=${pid%/cmdline}
+        kill -TERM "$pid" 2>/dev/null && pids="$pids $pid"
+    done
+    # shellcheck disable=SC2086 # a list of numbers, here and below
+    csi_await_end 200 $pids && return 0
+    kill -KILL $pids 2>/dev/null
+    csi_await_end 100 $pids || return 0
+}
+
+# VOLUME: end the volume's brick processes on this host, its rebalance before them, and wait for their end, two seconds at the
+# most. A process that serves bricks of other volumes too (multiplexing) is left alone; one that does not end is left to
+# `volume stop`.
 csi_end_bricks() {
-    local file pid pids tries
-    csi_end_moving "$1"
+    local file pid pids
+    csi_end_rebalance "$1"
     pids=
     for file in /var/run/gluster/vols/"$1"/*.pid; do
         pid=
@@ -365,12 +375,6 @@ csi_end_bricks() {
         csi_brick_process "$pid" "$1" || continue
         kill -TERM "$pid" 2>/dev/null && pids="$pids $pid"
     done
-    tries=0
-    for pid in $pids; do
-        while csi_process_runs "$pid" && [ "$tries" -lt 300 ]; do
-            tries=$((tries + 1))
-            sleep 0.005
-        done
-    done
-    return 0
+    # shellcheck disable=SC2086
+    csi_await_end 300 $pids || return 0
 }

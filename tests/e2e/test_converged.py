@@ -124,8 +124,7 @@ def test_a_claim_is_served_by_the_nodes_of_the_cluster(converged: Converged) -> 
     assert converged.mounted() == []
     assert cluster.node.run(["find", converged.device, "-name", "*.img"]).stdout == ""
     # Who asked is told before the record of what was done is removed.
-    left = ("get", "glustervolumes,glusteroperations", "--output=name")
-    wait_for("end of the records", lambda: cluster.kubectl(*left).stdout == "", 30)
+    wait_until_gone(cluster, "glustervolumes,glusteroperations")
 
 
 def appended(cluster: Cluster, line: str) -> bool:

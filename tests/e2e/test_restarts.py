@@ -174,5 +174,4 @@ def test_a_controller_that_is_deleted_in_mid_create_leaves_one_volume(installed:
         cluster.kubectl("delete", "pvc", name)
         wait_until_gone(cluster, "pv", 120)
     # Who asked is told before the record of what was done is removed.
-    left = ("get", "glusteroperations", "--output=name")
-    wait_for("end of the records", lambda: cluster.kubectl(*left).stdout == "", 30)
+    wait_until_gone(cluster, "glusteroperations")

@@ -22,6 +22,8 @@ from tests.lab.system import SLOWNESS, LabError, call, command_line, environment
 
 _INSTANCE = re.compile(r"[a-z0-9]{1,8}")
 MOST_HOSTS = 8
+LINGERING = float(os.environ.get("LAB_LINGERING", "20")) * SLOWNESS
+"""Seconds in which what is on its way out must be gone."""
 
 
 class Lab:
@@ -326,16 +328,17 @@ class Lab:
 
     # -------------------------------------------------------------------------------------- what a test leaves
 
-    def leftovers(self, patience: float = 20.0 * SLOWNESS) -> list[str]:
+    def leftovers(self, patience: float = LINGERING) -> list[str]:
         """Everything that a test made and did not remove, one line each; empty when clean.
 
         What is on its way out has ``patience`` seconds to be gone: a process that was told to end, a loop device that
         the kernel lets go after the unmount. It does so in one queue for the whole machine, where a file of a client
         that does not answer (other tests make such) is waited for.
         """
-        deadline = time.monotonic() + patience
+        deadline, pause = time.monotonic() + patience, 0.05
         while (found := leftovers.find(self)) and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(pause)
+            pause = min(pause * 1.5, 1.0)  # a look costs what other tests could use
         return found
 
     def sweep(self) -> None:

@@ -71,6 +71,9 @@ def test_the_fixture_fails_what_leaves_something_and_spares_the_next(tmp_path: P
         "    assert not clean_lab.is_cut('host2')\n"
     )
     words = ["pytest", "-q", "-p", "tests.lab.fixtures", "-c", os.devnull, "--rootdir", str(tmp_path), str(tmp_path)]
-    done = subprocess.run([sys.executable, "-m", *words], text=True, capture_output=True, check=False, timeout=60)
+    impatient = {**os.environ, "LAB_LINGERING": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", *words], text=True, capture_output=True, check=False, timeout=120, env=impatient
+    )
     assert "2 passed, 1 error" in done.stdout
     assert f"host1: image /srv/d0/{BRICK}.img" in done.stdout

@@ -283,7 +283,7 @@ class KubeStore:
                 return
             if not self._is_old(key, seen.resource.revision):
                 await self._absorb(kind, name, None if seen.gone else seen.resource)
-            # The removal at which that key ended, or an earlier one, of a record that was made anew since?
+            # An earlier removal says nothing of a record that was made anew and removed again since.
             if seen.gone and seen.resource.revision > self._removed.get(key, 0):
                 self._bury(key)
 
