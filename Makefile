@@ -143,6 +143,10 @@ e2e: $(APT_CLUSTER) $(DEV) $(BUILT) ## End to end: image, chart, real sidecars, 
 	@tools/install.sh chart
 	$(AS_ROOT) $(BIN)/pytest tests/e2e
 
+.PHONY: images
+images: $(APT_CLUSTER) $(DEV) ## The images of the driver and of GlusterFS, from their Dockerfiles, into the cache (root)
+	@$(AS_ROOT) $(PY) -m tests.e2e.builds
+
 .PHONY: e2e-full
 e2e-full: $(APT_CLUSTER) $(DEV) kubernetes-suite ## The external storage suite of Kubernetes, all that fits (root)
 	@tools/install.sh chart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -26,6 +27,9 @@ _FLAGS = {
 }
 # These say what is so without any flag.
 _NO_FLAG = {"rw", "suid", "dev", "exec", "atime", "diratime", "bind"}
+
+# Seconds. Who only looks at a mount (df, the kubelet, our own probe) keeps it busy for that moment.
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 T = TypeVar("T")
 
@@ -93,22 +97,26 @@ class GlusterMounter:
 
     async def _unmount(self, entry: MountEntry) -> bool:
         """True if the file system did not answer and was taken out of the way."""
-        try:
-            await blocking.call(lambda: syscalls.umount(entry.path), self._timeout)
-        except TimeoutError:
-            pass
-        except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOENT):  # gone meanwhile
+        for pause in (*_PAUSES, None):
+            try:
+                await blocking.call(lambda: syscalls.umount(entry.path), self._timeout)
+            except TimeoutError:
+                break
+            except OSError as error:
+                if error.errno in (errno.EINVAL, errno.ENOENT):  # gone meanwhile
+                    return False
+                # A process that stands in the mount of a dead client keeps it busy.
+                answer = await self._probes.ask(entry)
+                if error.errno == errno.EBUSY and answer.reason:
+                    break
+                if error.errno != errno.EBUSY or pause is None:
+                    raise MountFailed(
+                        f"{entry.path} ({entry.source}) cannot be unmounted: {unmounting.named(error)}: a process uses "
+                        f"it; 'fuser -vm {entry.path}' tells which"
+                    ) from error
+                await asyncio.sleep(pause)
+            else:
                 return False
-            # A process that stands in the mount of a dead client keeps it busy.
-            answer = await self._probes.ask(entry)
-            if error.errno != errno.EBUSY or not answer.reason:
-                raise MountFailed(
-                    f"{entry.path} ({entry.source}) cannot be unmounted: {unmounting.named(error)}: a process uses it; "
-                    f"'fuser -vm {entry.path}' tells which"
-                ) from error
-        else:
-            return False
         await unmounting.detach(entry.path, self._timeout)
         return True
 

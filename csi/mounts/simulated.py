@@ -18,6 +18,7 @@ from csi.mountports import MountSource, MountState, Usage
 
 _OPTIONS = {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "strictatime"}
 _PLAIN = {"rw", "suid", "dev", "exec", "atime", "diratime", "bind"}
+_LOOKS = 50  # hundredths of a second
 
 
 class Health(Enum):
@@ -118,11 +119,19 @@ class SimulatedMounter:
         await self._act("unmount", target)
         path = _path(target)
         while stack := self._mounts.get(path):
-            if path in self.busy and stack[-1].client.health is Health.WELL:
+            if stack[-1].client.health is Health.WELL and not await self._let_go(path):
                 raise MountFailed(f"{path} cannot be unmounted: EBUSY (Device or resource busy): a process uses it")
             stack.pop()
             if not stack:
                 del self._mounts[path]
+
+    async def _let_go(self, path: str) -> bool:
+        """Whoever uses it may only have had a look."""
+        for _ in range(_LOOKS):
+            if path not in self.busy:
+                return True
+            await asyncio.sleep(0.01)
+        return path not in self.busy
 
     async def inspect(self, target: str) -> MountState | None:
         await self._act("inspect", target)

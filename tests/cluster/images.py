@@ -23,8 +23,10 @@ _NOT_IN_BASE = ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", 
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
-def build(context: Path, tag: str, archive: Path, arguments: dict[str, str] | None = None) -> None:
-    """Build ``context/Dockerfile`` as ``tag`` and write it as a docker archive.
+def build(context: Path, tag: str, arguments: dict[str, str] | None = None, archive: Path | None = None) -> None:
+    """Build ``context/Dockerfile`` as ``tag``; with ``archive`` also write it as a docker archive.
+
+    What did not change since the last build is taken from there, so that an image can be built ahead of its use.
 
     The Dockerfile gets the argument BASE, and the secrets ``ca.pem`` (the authorities that this machine trusts) and
     ``pip.conf`` (the package index that pip uses here).
@@ -39,6 +41,8 @@ def build(context: Path, tag: str, archive: Path, arguments: dict[str, str] | No
                 str(context),
                 seconds=_BUILD_SECONDS,
             )
+        if archive is None:
+            return
         archive.unlink(missing_ok=True)  # an archive is never added to
         _buildah("push", tag, f"docker-archive:{archive}:{tag}", seconds=_BASE_SECONDS)
 

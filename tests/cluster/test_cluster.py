@@ -123,7 +123,7 @@ def test_an_image_from_a_dockerfile_runs(cluster: Cluster, tmp_path: Path) -> No
         'ARG BASE\nFROM ${BASE}\nARG WORD\nRUN printf "$WORD" >/word\nUSER 1500:1500\nENTRYPOINT ["cat", "/word"]\n'
     )
     packed = tmp_path / "image.tar"
-    images.build(tmp_path, "localhost/built:tests", packed, {"WORD": tmp_path.name})
+    images.build(tmp_path, "localhost/built:tests", {"WORD": tmp_path.name}, packed)
     cluster.import_archive(packed)
     built = {"image": "localhost/built:tests", "command": None}
     with running(cluster, pod("built", container=built), "built"):

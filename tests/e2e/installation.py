@@ -9,22 +9,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import csi
-from tests.cluster import images
 from tests.cluster.archive import sidecar_image
 from tests.cluster.binaries import helm
 from tests.cluster.cluster import Cluster
-from tests.e2e import snapshotting
+from tests.e2e import builds, snapshotting
 from tests.lab.host import SSH_PORT
 from tests.lab.pool import Lab
 from tests.lab.system import LabError, environment, wait_for
 
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "deploy/helm/gluster-csi"
+CHART = builds.ROOT / "deploy/helm/gluster-csi"
 NAMESPACE = "gluster-csi"
 RELEASE = "gluster-csi"
-IMAGE = f"localhost/gluster-csi:{csi.__version__}"
-SERVER_IMAGE = f"localhost/gluster-csi-server:{csi.__version__}"
 STORAGE_CLASS = SNAPSHOT_CLASS = "gluster"
 SIDECARS = {
     "csi-provisioner": "registry.k8s.io/sig-storage/csi-provisioner:v6.3.0",
@@ -42,18 +37,18 @@ class Installation:
 
     def load_images(self) -> None:
         """Ours from the Dockerfile, the sidecars from the binaries, under the names that the chart asks for."""
-        self._build(ROOT, IMAGE)
+        self._load(builds.DRIVER)
         for program, name in SIDECARS.items():
             self.cluster.import_image(sidecar_image(program, name))
 
     def load_server_image(self) -> None:
         """The one of GlusterFS itself."""
-        self._build(ROOT / "deploy/server", SERVER_IMAGE)
+        self._load(builds.SERVER)
 
-    def _build(self, context: Path, name: str) -> None:
+    def _load(self, build: builds.Build) -> None:
         with tempfile.TemporaryDirectory(dir=self.cluster.directory) as directory:
             archive = Path(directory, "image.tar")
-            images.build(context, name, archive, {"VERSION": csi.__version__})
+            build.make(archive)
             self.cluster.import_archive(archive)
 
     def values(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.pods import execute, wait_until_done, wait_until_ready
 from tests.e2e.claims import claim, user_pod, wait_until_bound, wait_until_gone
 from tests.e2e.installation import NAMESPACE, Installation
+from tests.e2e.verifying import goes_on, verdict, verifying_pod
 from tests.lab.system import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.lab, pytest.mark.timeout(900)]
@@ -127,7 +128,9 @@ def _reads(cluster: Cluster, text: str) -> bool:
 def test_pods_write_on_while_the_node_plugin_is_ended_in_every_way(installed: Installation) -> None:
     cluster = installed.cluster
     cluster.apply(claim("steady"), user_pod("steady", "steady", WRITER))
+    cluster.apply(claim("verified"), verifying_pod("verifier", "verified"))
     wait_until_ready(cluster, "steady")
+    wait_until_ready(cluster, "verifier")
     wait_for("first block", lambda: execute(cluster, "steady", "sh", "-c", "cat /tmp/count || true") != "", 30)
     before = written = int(execute(cluster, "steady", "cat", "/tmp/count"))
     for number in range(RESTARTS):
@@ -137,16 +140,21 @@ def test_pods_write_on_while_the_node_plugin_is_ended_in_every_way(installed: In
         said = execute(cluster, "steady", "sh", "-c", "cat /tmp/end 2>/dev/null || cat /tmp/count")
         assert int(said) >= written, said
         written = int(said)
+        assert goes_on(cluster, "verifier")
+    found = verdict(cluster, "verifier")
+    assert found["error"] == 0
+    assert min(found["written"], found["read"]) > 100, found  # each block read was compared
     execute(cluster, "steady", "touch", "/tmp/stop")
     wait_for("the writer's last words", lambda: "good" in _end(cluster), 30)
     assert written > before
     # The next pods mount as ever, also the same volume.
     cluster.apply(user_pod("next", "steady", "cmp /data/block /data/block && echo same"))
     wait_until_done(cluster, "next", 120)
-    cluster.kubectl("delete", "pod", "steady", "next", "--now")
-    cluster.kubectl("delete", "pvc", "steady")
+    cluster.kubectl("delete", "pod", "steady", "verifier", "next", "--now")
+    cluster.kubectl("delete", "pvc", "steady", "verified")
     wait_until_gone(cluster, "pv")
-    print(f"{RESTARTS} ends of the node plug-in: {written - before} blocks written, read back and compared, 0 errors")
+    print(f"{RESTARTS} ends of the node plug-in: {written - before} blocks fsynced, read back and compared, 0 errors")
+    print(f"fio meanwhile: {found}")
 
 
 def _end(cluster: Cluster) -> str:
