@@ -16,8 +16,9 @@ import pytest
 import csi
 from tests.cluster.cluster import Cluster
 from tests.cluster.pods import wait_until_done
+from tests.e2e.builds import ROOT
 from tests.e2e.claims import claim, user_pod, wait_until_gone
-from tests.e2e.installation import NAMESPACE, ROOT, STORAGE_CLASS, Installation
+from tests.e2e.installation import NAMESPACE, STORAGE_CLASS, Installation
 from tests.lab.host import SSH_PORT
 from tests.lab.pool import Lab
 from tests.lab.system import wait_for
