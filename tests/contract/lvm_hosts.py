@@ -5,7 +5,7 @@ from __future__ import annotations
 from csi.core import naming
 from csi.hosts.local import LocalRunner
 from csi.hosts.simulated.filesystem import Directory
-from tests.contract.brick_hosts import RealHost, SimulatedHost, a_host
+from tests.contract.bricks.hosts import RealHost, SimulatedHost, a_host
 from tests.lab import Lab
 
 POINT = naming.LVM_BRICK_ROOT

@@ -19,17 +19,9 @@ from csi.core.command import Command, Script
 from csi.core.errors import HostUnreachable, Incoherent, InUse, InvalidRequest, Unavailable
 from csi.core.model import Backend, BrickRole, Device, DeviceId, PlacedBrick, PoolSize
 from csi.core.pools import PoolFullness
-from tests.contract import test_brick_backend as every
+from tests.contract.bricks import test_bricks, test_devices, test_identities
+from tests.contract.bricks.bench import GID, INSTANCE, NOTHING, SIZE, Bench, Interrupted, whole
 from tests.contract.lvm_hosts import LaboratoryLvmHost, SimulatedLvmHost
-from tests.contract.test_brick_backend import (
-    GID,
-    INSTANCE,
-    NOTHING,
-    SIZE,
-    Bench,
-    Interrupted,
-    whole,
-)
 from tests.lab import vm
 
 
@@ -44,30 +36,32 @@ def _simulated(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[
 
 
 # Those that say nothing of how a backend keeps its bricks run here too, with the fixture of this file.
-test_a_brick_in_use_stays_and_its_user_is_named = every.test_a_brick_in_use_stays_and_its_user_is_named
-test_a_claim_can_be_repeated = every.test_a_claim_can_be_repeated
+test_a_brick_in_use_stays_and_its_user_is_named = test_bricks.test_a_brick_in_use_stays_and_its_user_is_named
+test_a_claim_can_be_repeated = test_devices.test_a_claim_can_be_repeated
 test_a_creation_interrupted_anywhere_can_be_finished = _simulated(
-    every.test_a_creation_interrupted_anywhere_can_be_finished
+    test_bricks.test_a_creation_interrupted_anywhere_can_be_finished
 )
 test_a_creation_interrupted_anywhere_can_be_undone = _simulated(
-    every.test_a_creation_interrupted_anywhere_can_be_undone
+    test_bricks.test_a_creation_interrupted_anywhere_can_be_undone
 )
 test_a_destruction_interrupted_anywhere_can_be_finished = _simulated(
-    every.test_a_destruction_interrupted_anywhere_can_be_finished
+    test_bricks.test_a_destruction_interrupted_anywhere_can_be_finished
 )
-test_a_volume_may_have_any_name = _simulated(every.test_a_volume_may_have_any_name)
-test_bricks_are_mounted_again_after_a_reboot = every.test_bricks_are_mounted_again_after_a_reboot
-test_destroying_what_is_not_there_is_fine = _simulated(every.test_destroying_what_is_not_there_is_fine)
+test_a_volume_may_have_any_name = _simulated(test_bricks.test_a_volume_may_have_any_name)
+test_bricks_are_mounted_again_after_a_reboot = test_bricks.test_bricks_are_mounted_again_after_a_reboot
+test_destroying_what_is_not_there_is_fine = _simulated(test_bricks.test_destroying_what_is_not_there_is_fine)
 test_identities_written_before_the_volume_grew_are_ours = _simulated(
-    every.test_identities_written_before_the_volume_grew_are_ours
+    test_identities.test_identities_written_before_the_volume_grew_are_ours
 )
-test_making_it_again_changes_nothing = _simulated(every.test_making_it_again_changes_nothing)
-test_no_bricks_are_no_work = _simulated(every.test_no_bricks_are_no_work)
+test_making_it_again_changes_nothing = _simulated(test_bricks.test_making_it_again_changes_nothing)
+test_no_bricks_are_no_work = _simulated(test_bricks.test_no_bricks_are_no_work)
 test_owner_and_mode_that_users_gave_to_the_directory_stay = (
-    every.test_owner_and_mode_that_users_gave_to_the_directory_stay
+    test_bricks.test_owner_and_mode_that_users_gave_to_the_directory_stay
 )
-test_several_bricks_of_a_host_are_one_call = every.test_several_bricks_of_a_host_are_one_call
-test_the_directory_has_the_mode_that_is_asked_for = _simulated(every.test_the_directory_has_the_mode_that_is_asked_for)
+test_several_bricks_of_a_host_are_one_call = test_bricks.test_several_bricks_of_a_host_are_one_call
+test_the_directory_has_the_mode_that_is_asked_for = _simulated(
+    test_bricks.test_the_directory_has_the_mode_that_is_asked_for
+)
 
 KINDS = ("simulated", *([pytest.param("lab", marks=pytest.mark.lab)] if vm.inside() else []))
 

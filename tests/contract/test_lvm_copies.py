@@ -13,7 +13,7 @@ from csi.core.command import Command, Script
 from csi.core.copyidentity import CopyIdentity, PlacedCopy
 from csi.core.errors import CannotCopy, HostUnreachable, Incoherent
 from csi.core.model import BrickId, Copy, PlacedBrick, SnapshotId
-from tests.contract.test_brick_backend import INSTANCE, SIZE, grown, whole
+from tests.contract.bricks.bench import INSTANCE, SIZE, grown, whole
 from tests.contract.test_lvm_backend import LvmBench, bench  # noqa: F401 - the fixture
 
 HOLD = Hold("test", 30)

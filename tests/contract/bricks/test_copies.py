@@ -17,8 +17,8 @@ from csi.core import naming
 from csi.core.copyidentity import CopyIdentity, PlacedCopy
 from csi.core.errors import HostUnreachable, Incoherent
 from csi.core.model import Backend, Copy, Device, PlacedBrick
-from tests.contract.brick_hosts import HostUnderTest, LaboratoryHost, NamespaceHost, SimulatedHost
-from tests.contract.test_brick_backend import INSTANCE, KINDS, Bench, Interrupted, another, inner, tag, whole
+from tests.contract.bricks.bench import INSTANCE, KINDS, Bench, Interrupted, another, inner, tag, whole
+from tests.contract.bricks.hosts import HostUnderTest, LaboratoryHost, NamespaceHost, SimulatedHost
 
 BOUND = 5.0
 
