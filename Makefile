@@ -106,7 +106,7 @@ lab-lvm: $(APT_LVM) $(DEV) ## The main job and Heketi's bricks on real LVM, in a
 
 .PHONY: lab-lvm-full
 lab-lvm-full: $(APT_LVM) $(DEV) ## All tests with real LVM, copies and contract included: half an hour (root)
-	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 7200 -- pytest --timeout 1800 -m lab tests/lvm tests/contract/test_lvm_backend.py tests/contract/test_lvm_copies.py
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 7200 -- pytest --timeout 1800 -m lab tests/lvm tests/contract/lvm
 
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity

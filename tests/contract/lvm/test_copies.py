@@ -14,7 +14,7 @@ from csi.core.copyidentity import CopyIdentity, PlacedCopy
 from csi.core.errors import CannotCopy, HostUnreachable, Incoherent
 from csi.core.model import BrickId, Copy, PlacedBrick, SnapshotId
 from tests.contract.bricks.bench import INSTANCE, SIZE, grown, whole
-from tests.contract.test_lvm_backend import LvmBench, bench  # noqa: F401 - the fixture
+from tests.contract.lvm.bench import LvmBench
 
 HOLD = Hold("test", 30)
 
@@ -48,7 +48,7 @@ def copy_of(placed: PlacedBrick, snapshot: str = "snapshot-1", instance: str = I
     )
 
 
-async def _pool(bench: LvmBench, brick: BrickId) -> tuple[int, int, int]:  # noqa: F811
+async def _pool(bench: LvmBench, brick: BrickId) -> tuple[int, int, int]:
     """Size of the pool that the brick made, its metadata, and how many volumes are in it."""
     (look,) = await bench.runner.run(bench.on.host, Script((Command(("csi_lvm_look",)),)))
     for group in lvmreport.read(look.stdout).values():
@@ -58,7 +58,7 @@ async def _pool(bench: LvmBench, brick: BrickId) -> tuple[int, int, int]:  # noq
     return 0, 0, 0
 
 
-async def test_a_copy_becomes_a_brick_and_each_may_go_first(bench: LvmBench) -> None:  # noqa: F811
+async def test_a_copy_becomes_a_brick_and_each_may_go_first(bench: LvmBench) -> None:
     assert isinstance(bench.backend, BrickCopies)
     host, source, copy = bench.on.host, bench.placed(), None
     await bench.create(source)
@@ -102,7 +102,7 @@ async def test_a_copy_becomes_a_brick_and_each_may_go_first(bench: LvmBench) -> 
     assert bench.on.traces() == bench.clean
 
 
-async def test_the_pool_of_a_clone_grows_by_the_difference(bench: LvmBench) -> None:  # noqa: F811
+async def test_the_pool_of_a_clone_grows_by_the_difference(bench: LvmBench) -> None:
     host, source, clone = bench.on.host, bench.placed(), bench.placed("pvc-clone")
     await bench.create(source)
     await bench.backend.copy(host, [Pair(source, clone)], HOLD)
@@ -119,7 +119,7 @@ async def test_the_pool_of_a_clone_grows_by_the_difference(bench: LvmBench) -> N
     assert bench.on.traces() == bench.clean
 
 
-async def test_a_copy_of_anothers_stays(bench: LvmBench) -> None:  # noqa: F811
+async def test_a_copy_of_anothers_stays(bench: LvmBench) -> None:
     host, source = bench.on.host, bench.placed()
     await bench.create(source)
     theirs, ours = copy_of(source, instance="another"), copy_of(source)
@@ -139,7 +139,7 @@ async def test_a_copy_of_anothers_stays(bench: LvmBench) -> None:  # noqa: F811
     assert bench.on.traces() == bench.clean
 
 
-async def test_what_is_not_there_cannot_be_copied(bench: LvmBench) -> None:  # noqa: F811
+async def test_what_is_not_there_cannot_be_copied(bench: LvmBench) -> None:
     source = bench.placed()
     with pytest.raises(CannotCopy):
         await bench.backend.copy(bench.on.host, [Pair(source, copy_of(source))], HOLD)
@@ -147,7 +147,7 @@ async def test_what_is_not_there_cannot_be_copied(bench: LvmBench) -> None:  # n
 
 
 @pytest.mark.parametrize("bench", ["simulated"], indirect=True)
-async def test_what_was_interrupted_anywhere_goes_on(bench: LvmBench) -> None:  # noqa: F811
+async def test_what_was_interrupted_anywhere_goes_on(bench: LvmBench) -> None:
     host, source, restored = bench.on.host, bench.placed(), bench.placed("pvc-restored")
     copy = copy_of(source)
 
@@ -170,7 +170,7 @@ async def test_what_was_interrupted_anywhere_goes_on(bench: LvmBench) -> None:  
         assert bench.on.traces() == bench.clean, f"after {after} commands"
 
 
-async def test_a_brick_made_anew_beside_its_old_copies_has_room(bench: LvmBench) -> None:  # noqa: F811
+async def test_a_brick_made_anew_beside_its_old_copies_has_room(bench: LvmBench) -> None:
     host, source = bench.on.host, bench.placed()
     await bench.create(source)
     copy = copy_of(source)
