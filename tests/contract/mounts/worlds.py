@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -172,6 +173,14 @@ class DaemonWorld(GlusterWorld):
 
     def _clients(self) -> Clients:
         return RemoteClients(self.daemon.address, self.probes, timeout=30)
+
+
+async def gone(world: SimulatedWorld | GlusterWorld) -> None:
+    """The clients end a moment later where nobody waits for them: the daemon notices by a connection that closes."""
+    deadline = time.monotonic() + 5
+    while world.clients() and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    assert world.clients() == 0
 
 
 @contextlib.contextmanager
