@@ -22,7 +22,7 @@ from csi.core.model import Cluster, ClusterId, Device, Gid, Host, RestingGid
 from csi.ports import Put
 from csi.store.schema import APPLICATION_ID, CURRENT, Documents, Schema
 from csi.store.sqlite import SqliteStore
-from tests.contract.test_store import CLUSTER, DEVICES, HOSTS, TOPOLOGY, creation, put, volume
+from tests.contract.records import CLUSTER, DEVICES, HOSTS, TOPOLOGY, creation, put, volume
 
 
 @pytest.fixture
