@@ -89,7 +89,7 @@ crash-api: $(APT_CLUSTER) $(DEV) $(BUILT) ## ... with kill -9, the state on a re
 lab: lab-pool lab-data lab-harm ## Tests on a real pool of GlusterFS hosts in namespaces (root)
 
 # In parts, since `make test` can do other things beside each.
-LAB_DATA := $(addprefix tests/lab/test_,expansion.py modification.py snapshots.py vm.py)
+LAB_DATA := $(addprefix tests/lab/,test_expansion.py test_modification.py snapshots test_vm.py)
 LAB_HARM := $(addprefix tests/lab/test_,failures.py finding.py outlive.py regrouping.py)
 
 lab-pool: $(APT) $(APT_LVM) $(DEV) ## ... the pool, its hosts and the main job
