@@ -141,7 +141,6 @@ def check_rules(state: Inventory, request: PlacementRequest, layout: Layout) -> 
 
 # --- pools and requests of any kind -----------------------------------------------------------
 
-
 STATES = st.sampled_from([Availability.ONLINE] * 14 + [Availability.OFFLINE, Availability.FAILED])
 TAGS = st.sampled_from(
     [{}] * 5

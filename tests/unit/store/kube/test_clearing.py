@@ -48,11 +48,6 @@ class Permit:
 
 
 @pytest.fixture
-def server() -> Server:
-    return Server()
-
-
-@pytest.fixture
 def api(server: Server) -> Slow:
     return Slow(server)
 

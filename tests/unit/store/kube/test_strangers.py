@@ -16,7 +16,8 @@ from csi.ports import Put, Remove
 from csi.store.kube import KubeStore, resources, strangers
 from csi.store.kube.kinds import kind_of, path_of
 from tests.api_double import ApiDouble, Server
-from tests.unit.store.test_kube import CLUSTER, DEVICE, HOST, Troubled, operation, others, reread, settled, volume
+from tests.unit.store.kube.records import CLUSTER, DEVICE, HOST, operation, volume
+from tests.unit.store.kube.trouble import Troubled, others, reread, settled
 
 
 def written() -> Volume:
@@ -35,11 +36,6 @@ class Hosts:
         if self.there is None:
             raise HostUnreachable("n1", "away")
         return self.there
-
-
-@pytest.fixture
-def server() -> Server:
-    return Server()
 
 
 @pytest.fixture
