@@ -89,7 +89,7 @@ crash-api: $(APT_CLUSTER) $(DEV) $(BUILT) ## ... with kill -9, the state on a re
 lab: lab-pool lab-data lab-harm ## Tests on a real pool of GlusterFS hosts in namespaces (root)
 
 # In parts, since `make test` can do other things beside each.
-LAB_DATA := $(addprefix tests/lab/test_,expansion.py modification.py snapshots.py vm.py)
+LAB_DATA := $(addprefix tests/lab/,test_expansion.py test_modification.py snapshots test_vm.py)
 LAB_HARM := $(addprefix tests/lab/test_,failures.py finding.py outlive.py regrouping.py)
 
 lab-pool: $(APT) $(APT_LVM) $(DEV) ## ... the pool, its hosts and the main job
@@ -106,7 +106,7 @@ lab-lvm: $(APT_LVM) $(DEV) ## The main job and Heketi's bricks on real LVM, in a
 
 .PHONY: lab-lvm-full
 lab-lvm-full: $(APT_LVM) $(DEV) ## All tests with real LVM, copies and contract included: half an hour (root)
-	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 7200 -- pytest --timeout 1800 -m lab tests/lvm tests/contract/test_lvm_backend.py tests/contract/test_lvm_copies.py
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 7200 -- pytest --timeout 1800 -m lab tests/lvm tests/contract/lvm
 
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity

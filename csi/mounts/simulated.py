@@ -1,6 +1,6 @@
 """``Mounter`` in memory: a node whose clients die, hang and are busy on demand.
 
-It keeps the promises of the real one (``tests/contract/test_mounter.py`` holds both to them) and ships with the
+It keeps the promises of the real one (``tests/contract/mounts`` holds both to them) and ships with the
 package, so that whoever builds on the port can test without root.
 """
 

@@ -14,7 +14,7 @@ from csi.hosts.kube import KubeRunner, KubeSettings
 from csi.kubernetes.api import ApiUnreachable
 from csi.kubernetes.client import KubernetesApi
 from tests.contract.exec_server import ExecServer
-from tests.contract.test_runner import a_host
+from tests.contract.runners.bench import a_host
 
 HELLO = Script((Command(("echo", "hello")),), 10.0)
 

@@ -26,8 +26,9 @@ from csi.hosts.ssh import SshRunner, SshSettings
 from csi.kubernetes.client import KubernetesApi
 from csi.ports import Channel, Runner
 from tests.contract.exec_server import ExecServer
+from tests.contract.runners.bench import a_host, script
+from tests.contract.runners.processes import alive, gone, lasting, pid_from
 from tests.contract.sshd import Sshd
-from tests.contract.test_runner import a_host, alive, gone, lasting, pid_from, script
 
 Make = Callable[[Mandated], Runner]
 

@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 from csi.core.errors import CommandTimeout, HostUnreachable
 from csi.core.model import Host
 from csi.hosts.ssh import SshRunner, SshSettings
+from tests.contract.runners.bench import Bench, a_host, script
+from tests.contract.runners.processes import alive, gone, lasting, pid_from
 from tests.contract.sshd import Sshd
-from tests.contract.test_runner import Bench, a_host, alive, gone, lasting, pid_from, script
 
 MakeRunner = Callable[..., SshRunner]
 

@@ -1,4 +1,4 @@
-"""What every store must do, and that the stores agree with each other."""
+"""What every store must do; whether they agree with each other is in ``test_store_agreement.py``."""
 
 from __future__ import annotations
 
@@ -8,85 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from csi.core import naming
-from csi.core.errors import DriverError, InUse, StaleState, StateUnusable
+from csi.core.errors import InUse, StaleState, StateUnusable
 from csi.core.inventory import Inventory
-from csi.core.model import (
-    Availability,
-    Backend,
-    Brick,
-    Cluster,
-    ClusterId,
-    Copy,
-    Device,
-    DeviceId,
-    Durability,
-    Gid,
-    Host,
-    HostId,
-    Operation,
-    OperationKind,
-    Protection,
-    Record,
-    RestingGid,
-    Snapshot,
-    SnapshotState,
-    Step,
-    TagRule,
-    Volume,
-    VolumeSpec,
-)
+from csi.core.model import Availability, Backend, Device, DeviceId, Gid, HostId, Record, RestingGid, SnapshotState
 from csi.kubernetes.client import KubernetesApi
-from csi.ports import Change, Put, Remove, Store
+from csi.ports import Put, Remove, Store
 from csi.store.kube import KubeStore
-from csi.store.kube.writes import repairs
 from csi.store.memory import MemoryStore
 from csi.store.sqlite import SqliteStore
 from tests.api_double import ApiDouble, Server
+from tests.contract.records import CLUSTER, DEVICES, HOSTS, TOPOLOGY, creation, put, snapshot, volume
 from tests.custom_resources import wipe
-
-CLUSTER = Cluster(ClusterId("c" * 32))
-HOSTS = tuple(
-    Host(naming.host_id(f"n{i}"), CLUSTER.id, f"n{i}", f"10.0.0.{i}", zone=i, tags={"rack": str(i)}) for i in range(3)
-)
-DEVICES = tuple(Device(naming.device_id(host.id, "/d"), host.id, "/d", Backend.FILE, 1 << 40) for host in HOSTS)
-TOPOLOGY: tuple[Record, ...] = (CLUSTER, *HOSTS, *DEVICES)
-
-
-def volume(name: str, gid: int = 2000) -> Volume:
-    spec = VolumeSpec(
-        durability=Durability(Protection.REPLICATE, 1, 2, arbiter=True),
-        options=(("performance.readdir-ahead", "on"),),
-        device_tag=TagRule("disk", "ssd-1", equal=False),
-    )
-    volume_id = naming.volume_id(name)
-    bricks = tuple(
-        Brick(naming.brick_id(volume_id, 0, i), 0, i, device.host_id, device.id, 1 << 30, 1 << 30, f"/b/{name}/{i}")
-        for i, device in enumerate(DEVICES)
-    )
-    return Volume(volume_id, name, f"vol_{volume_id}", CLUSTER.id, 1 << 30, spec, bricks, Gid(gid))
-
-
-def snapshot(name: str, gid: int = 2000, state: SnapshotState = SnapshotState.READY) -> Snapshot:
-    of, known = volume("a", gid=gid), naming.snapshot_id(name)
-    copies = tuple(
-        Copy(naming.copy_id(known, b.set, b.index), b.set, b.index, b.host_id, b.device_id, b.size, 1 << 29)
-        for b in of.bricks
-    )
-    return Snapshot(known, name, of.id, of.name, CLUSTER.id, of.size, of.spec, of.gid, copies, 12.5, state=state)
-
-
-def creation(of: Volume) -> Operation:
-    kind = OperationKind.CREATE
-    return Operation(naming.operation_id(kind, of.id), kind, of, (Step.MAKE_BRICKS,), started=12.5)
-
-
-async def put(store: Store, *records: Record) -> Inventory:
-    return await store.commit([Put(record) for record in records])
-
 
 Maker = Callable[[], Store]
 
@@ -375,81 +308,3 @@ async def test_nothing_is_committed_before_open_or_after_close(make: Maker) -> N
         await put(store, *HOSTS)
     await store.close()
     assert set((await reopened(store, make)).clusters) == {CLUSTER.id}
-
-
-# --- the stores agree -------------------------------------------------------------------------
-
-NAMES = ("a", "b", "c")
-POOL: tuple[Record, ...] = (
-    *TOPOLOGY,
-    *(volume(name) for name in NAMES),
-    *(creation(volume(name)) for name in NAMES),
-    *(snapshot(name) for name in NAMES),
-    RestingGid(Gid(2000), 1.0),
-)
-CHANGES = st.lists(
-    st.tuples(
-        st.lists(st.tuples(st.booleans(), st.integers(0, len(POOL) - 1)), max_size=4, unique_by=lambda c: c[1]),
-        st.integers(0, 9).map(lambda n: max(0, n - 8)),  # now and then on a version that is not the present one
-    ),
-    max_size=25,
-)
-
-
-async def outcome(store: Store, changes: list[Change]) -> type[DriverError] | Inventory:
-    try:
-        return await store.commit(changes)
-    except DriverError as error:
-        return type(error)
-
-
-@settings(max_examples=40, deadline=None)
-@given(steps=CHANGES)
-def test_memory_and_sqlite_say_the_same(steps: list[tuple[list[tuple[bool, int]], int]]) -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "state.db"
-        asyncio.run(_compare(steps, lambda: SqliteStore(path)))
-
-
-@settings(max_examples=40, deadline=None)
-@given(steps=CHANGES)
-def test_memory_and_custom_resources_say_the_same(steps: list[tuple[list[tuple[bool, int]], int]]) -> None:
-    server = Server()
-    asyncio.run(_compare(steps, lambda: KubeStore(ApiDouble(server)), repairs_pairs=True))
-
-
-async def _compare(
-    steps: list[tuple[list[tuple[bool, int]], int]], make: Maker, *, repairs_pairs: bool = False
-) -> None:
-    """``repairs_pairs``: the store takes a volume beside its creation for a commit that was cut short."""
-    memory, other = MemoryStore(), make()
-    await memory.open()
-    await other.open()
-    try:
-        for part in ((), tuple((True, i) for i in range(len(TOPOLOGY)))):
-            await _step(memory, other, list(part), 0)
-        for picks, off in steps:
-            await _step(memory, other, picks, off)
-    finally:
-        await other.close()
-    if repairs_pairs:
-        await memory.commit(repairs(memory.inventory))
-    again = make()
-    await again.open()
-    try:
-        assert again.inventory == memory.inventory
-    finally:
-        await again.close()
-
-
-async def _step(memory: Store, other: Store, picks: list[tuple[bool, int]], off: int) -> None:
-    changes: list[Change] = []
-    for is_put, index in picks:
-        stored = memory.inventory.find(POOL[index])
-        record = replace(POOL[index], version=(stored.version if stored else 0) + off)
-        changes.append(Put(record) if is_put else Remove(record))
-    said = await outcome(memory, changes)
-    assert await outcome(other, changes) == said
-    assert other.inventory == memory.inventory

@@ -13,7 +13,7 @@ import pytest
 from csi.kubernetes.client import KubernetesApi
 from csi.ports import Put
 from csi.store.sqlite import SqliteStore
-from tests.contract.test_store import TOPOLOGY, creation, volume
+from tests.contract.records import TOPOLOGY, creation, volume
 from tests.custom_resources import stored, wipe
 
 pytestmark = pytest.mark.timeout(240)

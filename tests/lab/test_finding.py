@@ -11,7 +11,7 @@ import pytest
 
 from csi.api import csi_pb2 as pb
 from tests.driver import GIB, Driver
-from tests.lab.test_snapshots import TYPES, contents, copy, drop, drop_group, fill, mounted, take, take_group
+from tests.lab.copies import TYPES, contents, copy, drop, drop_group, fill, mounted, take, take_group
 
 pytestmark = pytest.mark.lab
 

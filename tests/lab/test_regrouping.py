@@ -17,9 +17,9 @@ from csi.core import naming
 from csi.hosts import shell
 from tests.driver import GIB, Client, Driver, capability
 from tests.lab import Lab
+from tests.lab.copies import TYPES, contents, copy, drop, mounted, take
 from tests.lab.host import loops_on
 from tests.lab.system import wait_for
-from tests.lab.test_snapshots import TYPES, contents, copy, drop, mounted, take
 
 pytestmark = pytest.mark.lab
 

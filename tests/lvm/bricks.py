@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from csi.core import naming
 from csi.core.model import Backend, Brick, BrickIdentity, Device, DeviceId, Gid, PlacedBrick, VolumeSpec
-from tests.contract.brick_hosts import a_host
+from tests.contract.bricks.hosts import a_host
 from tests.lab import Lab, LabHost
 
 INSTANCE = "lvm-test"

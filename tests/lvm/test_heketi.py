@@ -11,7 +11,7 @@ from csi.bricks import lvmpaths
 from csi.bricks.lvm import LvmBackend
 from csi.core import naming
 from csi.core.model import DeviceId, PlacedBrick
-from tests.contract.brick_hosts import a_host
+from tests.contract.bricks.hosts import a_host
 from tests.lab import Lab, LabHost
 from tests.lvm.bricks import INSTANCE, SIZE, placed
 

@@ -20,7 +20,7 @@ from csi.core.inventory import Inventory
 from csi.ports import Put, Remove, Store
 from csi.store.memory import MemoryStore
 from csi.store.sqlite import SqliteStore
-from tests.contract.test_store import TOPOLOGY, creation, put, volume
+from tests.contract.records import TOPOLOGY, creation, put, volume
 
 
 async def prepare(store: Store) -> None:
