@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -121,6 +122,18 @@ async def test_hidden_and_linked_paths(tmp_path: Path) -> None:
         assert mountinfo.is_hidden(entries, hidden)
     finally:
         await world.close()
+
+
+async def test_a_mount_that_somebody_looks_at_goes_when_the_look_ends(world: World) -> None:
+    """As df does, the kubelet's statistics, and our own question whether it answers."""
+    path = f"{world.root}/s"
+    await world.start(path)
+    with world.busy(path):
+        unmounting = asyncio.create_task(world.mounter.unmount(path))
+        await asyncio.sleep(0.1)
+        assert not unmounting.done()
+    await unmounting
+    assert await world.mounter.inspect(path) is None
 
 
 # --- directories ------------------------------------------------------------------------------
