@@ -20,6 +20,7 @@ _log = structlog.get_logger(__name__)
 
 _PAGE = "500"
 _PAUSE = 1.0  # seconds
+_GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,18 @@ class Found:
 
     document: bytes
     gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """``version``: where to go on from. ``found`` is None where the server tells no more than that (a bookmark)."""
+
+    version: str
+    found: Found | None
+
+
+class Expired(Exception):
+    """The server's memory does not reach back to where the watch ended: the collection has to be listed."""
 
 
 class ListRefused(Unavailable):
@@ -86,26 +99,41 @@ async def follow(api: Api, path: str, query: Mapping[str, str] | None = None) ->
             documents, version = await listed(api, path, query)
             for document in documents:
                 yield Found(document)
-            async for found in _changes(api, path, query or {}, version):
-                yield found
+            while True:
+                async for change in changes(api, path, version, query):
+                    version = change.version
+                    if change.found is not None:
+                        yield change.found
+        except Expired:
+            continue
         except (ApiUnreachable, ListRefused, WatchRefused) as error:
             _log.warning("interrupted", path=path, error=str(error))
             await asyncio.sleep(_PAUSE)
 
 
-async def _changes(api: Api, path: str, query: Mapping[str, str], version: str) -> AsyncIterator[Found]:
-    """Until the server no longer remembers where the last stream ended."""
-    while True:
-        asked = {**query, "resourceVersion": version, "allowWatchBookmarks": "true"}
+async def changes(api: Api, path: str, version: str, query: Mapping[str, str] | None = None) -> AsyncIterator[Change]:
+    """What happens after ``version``, until the server ends the connection, as it does every few minutes.
+
+    Raises: Expired, ApiUnreachable, WatchRefused.
+    """
+    asked = {**(query or {}), "resourceVersion": version, "allowWatchBookmarks": "true"}
+    try:
         async for line in api.watch(path, asked):
-            if not line:
-                continue
-            event = _EVENTS.decode(line)
-            if event.type == "ERROR":
-                trouble = _TROUBLES.decode(event.object)
-                if trouble.code == 410:
-                    return
-                raise ApiUnreachable(trouble.message)
-            version = _OBJECTS.decode(event.object).metadata.resourceVersion
-            if event.type != "BOOKMARK":
-                yield Found(bytes(event.object), event.type == "DELETED")
+            if line:
+                yield _change(_EVENTS.decode(line))
+    except WatchRefused as refusal:
+        if refusal.status == _GONE:
+            raise Expired from refusal
+        raise
+
+
+def _change(event: _Event) -> Change:
+    if event.type == "ERROR":
+        trouble = _TROUBLES.decode(event.object)
+        if trouble.code == _GONE:
+            raise Expired
+        raise ApiUnreachable(trouble.message)
+    version = _OBJECTS.decode(event.object).metadata.resourceVersion
+    if event.type == "BOOKMARK":
+        return Change(version, None)
+    return Change(version, Found(bytes(event.object), event.type == "DELETED"))

@@ -62,20 +62,6 @@ class Page(msgspec.Struct):
     items: list[Resource] = []
 
 
-class Event(msgspec.Struct):
-    """Of a watch: ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."""
-
-    type: str
-    object: msgspec.Raw
-
-
-class Trouble(msgspec.Struct):
-    """The object of an ERROR event."""
-
-    code: int = 0
-    message: str = ""
-
-
 class _Head(msgspec.Struct):
     """What is looked at first. ``version`` 0: none is given."""
 

@@ -11,14 +11,13 @@ import structlog
 
 from csi.core.errors import StateUnusable
 from csi.kubernetes.api import Api, ApiUnreachable, WatchRefused
+from csi.kubernetes.following import Expired, changes
 from csi.store.kube import resources, snapshot
 from csi.store.kube.kinds import Kind
 
 _log = structlog.get_logger(__name__)
 
-_EVENTS = msgspec.json.Decoder(resources.Event)
 _RESOURCES = msgspec.json.Decoder(resources.Resource)
-_TROUBLES = msgspec.json.Decoder(resources.Trouble)
 _PAUSE = 1.0  # seconds
 
 
@@ -29,10 +28,6 @@ class Seen:
     kind: Kind
     resource: resources.Resource
     gone: bool
-
-
-class _Expired(Exception):
-    """The server's memory does not reach back to where the watch ended."""
 
 
 class Watch:
@@ -56,33 +51,18 @@ class Watch:
         while True:
             try:
                 await self._stream()
-            except _Expired:
+            except Expired:
                 await self._list()
             except (ApiUnreachable, WatchRefused) as error:
                 _log.warning("watch interrupted", kind=self._kind.name, error=str(error))
                 await asyncio.sleep(_PAUSE)
 
     async def _stream(self) -> None:
-        query = {"resourceVersion": str(self._revision), "allowWatchBookmarks": "true"}
-        try:
-            async for line in self._api.watch(self._kind.path, query):
-                if line:
-                    await self._take(_EVENTS.decode(line))
-        except WatchRefused as refusal:
-            if refusal.status == 410:
-                raise _Expired from refusal
-            raise
-
-    async def _take(self, event: resources.Event) -> None:
-        if event.type == "ERROR":
-            trouble = _TROUBLES.decode(event.object)
-            if trouble.code == 410:
-                raise _Expired
-            raise ApiUnreachable(trouble.message)
-        found = _RESOURCES.decode(event.object)
-        if event.type != "BOOKMARK":
-            await self._heed(Seen(self._kind, found, event.type == "DELETED"))
-        self._revision = found.revision
+        async for change in changes(self._api, self._kind.path, str(self._revision)):
+            if change.found is not None:
+                resource = _RESOURCES.decode(change.found.document)
+                await self._heed(Seen(self._kind, resource, change.found.gone))
+            self._revision = int(change.version)
 
     async def _list(self) -> None:
         try:
