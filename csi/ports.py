@@ -321,11 +321,14 @@ class Gluster(Protocol):
     async def remove(self, pool: Pool, name: str, hosts: Sequence[Host]) -> None:
         """End the volume's own brick processes on ``hosts``, stop it, delete it. A volume that is gone is fine."""
 
-    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host], *, quiet: bool = False) -> str:
-        """Why copies of its bricks would make no sound volume now: one is down, or a heal or a rebalance is not done.
+    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host]) -> str:
+        """Why copies of its bricks would make no sound volume now: one is down, or files are being moved, or the like.
 
-        Empty if they would. ``quiet``: the bricks know of nothing to be healed, so that is not asked.
+        Empty if they would, but for files that wait to be healed: ``waits_for_heal`` tells of those.
         """
+
+    async def waits_for_heal(self, pool: Pool, volume: Volume) -> str:
+        """Why copies would make no sound volume, if that is for files to be healed. They get some time for it."""
 
     async def hold(self, pool: Pool, names: Sequence[str], bound: float) -> None:
         """The barrier: until ``unhold`` nobody is told that his writes are safe, of none of these volumes.

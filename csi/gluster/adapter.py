@@ -320,8 +320,11 @@ class GlusterCli:
         if answer.meaning is not Meaning.ABSENT:
             answer.done()
 
-    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host], *, quiet: bool = False) -> str:
-        return await self._barrier.unfit(pool, volume, hosts, quiet=quiet)
+    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host]) -> str:
+        return await self._barrier.unfit(pool, volume, hosts)
+
+    async def waits_for_heal(self, pool: Pool, volume: Volume) -> str:
+        return await self._barrier.waits_for_heal(pool, volume)
 
     async def hold(self, pool: Pool, names: Sequence[str], bound: float) -> None:
         await self._barrier.hold(pool, names, bound)

@@ -32,7 +32,7 @@ class Barrier:
         self._asker = asker
         self._timeout = timeout
 
-    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host], *, quiet: bool = False) -> str:
+    async def unfit(self, pool: Pool, volume: Volume, hosts: Sequence[Host]) -> str:
         """Why a copy of it now would not be sound; empty if it would."""
         name = words.name(volume.gluster_name)
         answer = await self._asker.first(pool, ("volume", "status", name), self._timeout, changes=False)
@@ -45,9 +45,9 @@ class Barrier:
             return f"bricks are down: {', '.join(down)}"
         if tasks := [kind for kind, status in parse.tasks(document) if status in _UNDER_WAY]:
             return f"gluster is at work on it: {', '.join(tasks)}"
-        return "" if quiet else await self._unhealed(pool, volume)
+        return ""
 
-    async def _unhealed(self, pool: Pool, volume: Volume) -> str:
+    async def waits_for_heal(self, pool: Pool, volume: Volume) -> str:
         if volume.spec.durability.protection is Protection.NONE:
             return ""
         deadline = self._clock.monotonic() + _HEAL_PATIENCE

@@ -32,6 +32,7 @@ from csi.service.journal import change_of
 from csi.service.steps import Steps
 
 T = TypeVar("T")
+U = TypeVar("U")
 Placed = TypeVar("Placed", PlacedBrick, PlacedCopy)
 Known = Mapping[str, int]
 """By id of a copy or brick: what it takes, in bytes."""
@@ -105,9 +106,14 @@ class Copying:
             flushed = await copies.flush(host, bricks)
             return flushed.quiet, [(p.brick.id, one) for p, one in zip(bricks, flushed.taken, strict=True)]
 
-        found = await together([flush(*group) for group in self._by_host(self.steps.placed(volume))])
-        pool, quiet = self.steps.pool(volume.cluster_id), all(one for one, _ in found)
-        if why := await self._gluster.unfit(pool, volume, self.steps.hosts(volume), quiet=quiet):
+        pool = self.steps.pool(volume.cluster_id)
+        found, why = await both(
+            together([flush(*group) for group in self._by_host(self.steps.placed(volume))]),
+            self._gluster.unfit(pool, volume, self.steps.hosts(volume)),
+        )
+        if not why and not all(quiet for quiet, _ in found):
+            why = await self._gluster.waits_for_heal(pool, volume)
+        if why:
             raise Unavailable(f"volume {volume.name!r} cannot be copied now: {why}; ask again when that is over")
         taken = dict(entry for _, entries in found for entry in entries)
         return tuple(taken[brick.id] for brick in volume.bricks)
@@ -178,12 +184,7 @@ class Copying:
         except BaseException:
             await self._let_go(tasks, groups, hold)
             raise
-        ended, done = await asyncio.gather(self._on_pools(tasks, self._gluster.unhold), then(), return_exceptions=True)
-        for outcome in (ended, done):
-            if isinstance(outcome, BaseException):
-                raise outcome
-        assert not isinstance(ended, BaseException)
-        assert not isinstance(done, BaseException)
+        ended, done = await both(self._on_pools(tasks, self._gluster.unhold), then())
         return thawed and all(ended), done
 
     async def _let_go(self, tasks: Sequence[Task], groups: Sequence[_Group], hold: Hold) -> None:
@@ -235,3 +236,13 @@ async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         if isinstance(outcome, BaseException):
             raise outcome
     return outcomes  # type: ignore[return-value]
+
+
+async def both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """As ``together``, where they give different things."""
+    first, second = await asyncio.gather(one, other, return_exceptions=True)
+    if isinstance(first, BaseException):
+        raise first
+    if isinstance(second, BaseException):
+        raise second
+    return first, second
