@@ -130,7 +130,10 @@ class BrickCopies(Protocol):
         """The storage of each brick, as a copy of the copy, unless it is there. Raises: Incoherent, CannotCopy."""
 
     async def adopt(self, host: Host, bricks: Sequence[PlacedBrick]) -> None:
-        """Make bricks of storage that is a copy: as ``BrickBackend.create``, with no trace of the volume it was of."""
+        """Make bricks of storage that is a copy: as ``BrickBackend.create``, with no trace of the volume it was of.
+
+        On the disk when this returns, without ``seal``.
+        """
 
     async def verify_copies(self, host: Host, copies: Sequence[PlacedCopy]) -> None:
         """May these be destroyed? What is gone already may. Raises: Incoherent."""

@@ -43,7 +43,7 @@ class FileCopies(FileBackend):
         bricks = [pair.brick for pair in pairs]
         new = [pair.target for pair in pairs if isinstance(pair.target, PlacedBrick)]
         kept = [pair.target for pair in pairs if isinstance(pair.target, PlacedCopy)]
-        points = [filepaths.mount_point(brick) for brick in bricks]
+        freezes = [word for pair in pairs for word in (filepaths.mount_point(pair.brick), _tag(pair.target))]
         shares = [word for pair in pairs for word in (filepaths.image(pair.brick), _file(pair.target))]
 
         def script(texts: Texts) -> list[Command]:
@@ -51,7 +51,7 @@ class FileCopies(FileBackend):
                 *self._evidence(bricks, texts),
                 *(Command(("csi_brick_tag", filepaths.stem(p), *texts[p.brick.id])) for p in new),
                 *(Command(("csi_copy_tag", stem(c), *texts[c.copy.id])) for c in kept),
-                Command(("csi_bricks_freeze", hold.name, f"{hold.bound:g}", *points)),
+                Command(("csi_bricks_freeze", hold.name, f"{hold.bound:g}", *freezes)),
                 Command(("csi_share", *shares)),
                 Command(("date", "+%s.%N")),
             ]
@@ -106,7 +106,7 @@ class FileCopies(FileBackend):
                 *self._ours(copies, texts),
                 Command(("rm", "-f", "--", *map(_file, copies))),
                 # Not in one command with the copies: rm goes on after one that it can't remove.
-                Command(("rm", "-f", "--", *(f"{stem(copy)}.copy-of" for copy in copies))),
+                Command(("rm", "-f", "--", *map(_tag, copies))),
             ]
 
         await self._judge_both(host, (), copies, script)
@@ -174,6 +174,10 @@ def stem(placed: PlacedCopy) -> str:
 
 def _file(target: PlacedCopy | PlacedBrick) -> str:
     return filepaths.image(target) if isinstance(target, PlacedBrick) else f"{stem(target)}.copy"
+
+
+def _tag(target: PlacedCopy | PlacedBrick) -> str:
+    return filepaths.tag(target) if isinstance(target, PlacedBrick) else f"{stem(target)}.copy-of"
 
 
 def _looks(device: Device, prefix: str) -> tuple[Command, Command]:

@@ -74,8 +74,8 @@ csi_copies_seal() {
     sync -f -- "$@" && stat -c '%b %B' -- "$@"
 }
 
-# STEM TEXT...: write the first text as the tag STEM.copy-of, before the copy STEM.copy is there. One that is there already must be
-# one of the texts.
+# STEM TEXT...: write the first text as the tag STEM.copy-of, before the copy STEM.copy is there; csi_bricks_freeze flushes it. One
+# that is there already must be one of the texts.
 csi_copy_tag() {
     local stem line
     stem=$1
@@ -91,7 +91,6 @@ csi_copy_tag() {
             printf '' >"$stem.copy-of"
             return 1
         }
-        sync -- "$stem.copy-of"
     fi
 }
 
@@ -109,13 +108,22 @@ csi_copy_ours() {
     fi
 }
 
-# NAME SECONDS MOUNT...: freeze these bricks, side by side. They thaw in SECONDS by themselves.
+# NAME SECONDS MOUNT TAG [MOUNT TAG]...: freeze these bricks, side by side, and flush the tags of what will be their copies. They
+# thaw in SECONDS by themselves.
 csi_bricks_freeze() {
-    local name seconds mount pid pids status
+    local name seconds count mount pid pids status
     name=$1 seconds=$2
     shift 2
+    count=$# pids=
+    while [ "$count" -gt 0 ]; do
+        sync -- "$2" &
+        pids="$pids $!"
+        set -- "$@" "$1"
+        shift 2
+        count=$((count - 2))
+    done
     csi_watch "freeze.$name" "$seconds" 'for mount do fsfreeze --unfreeze "$mount"; done' "$@" || return
-    pids= status=0
+    status=0
     for mount do
         fsfreeze --freeze "$mount" &
         pids="$pids $!"
@@ -152,24 +160,28 @@ csi_share() {
     return "$status"
 }
 
-# COPY STEM: STEM.img shares all blocks of the copy, unless it is there. It gets its name when it is whole.
+# COPY STEM: STEM.img shares all blocks of the copy, unless it is there. It gets its name when it is whole, and its tag is on the
+# disk by then.
 csi_brick_fill() {
+    local tag
     [ -e "$2.img" ] && return 0
     rm -f -- "$2.$$.img.part"
+    sync -- "$2.json" &
+    tag=$!
     csi_share "$1" "$2.$$.img.part" || return
+    wait "$tag" || return
     ln -- "$2.$$.img.part" "$2.img" || [ -e "$2.img" ]
 }
 
 # STORAGE MOUNT OPTIONS TEXT: the brick in this image or block device, which is a copy of another, gets TEXT as brick.json and loses the marks of gluster.
 # It is mounted for that where nobody else sees it, and whatever becomes of us it is gone from there with this process.
-# One that is mounted at MOUNT has been through this.
+# One that is mounted at MOUNT has been through this. The flush of brick.json goes down to the device: the copy is on the disk then.
 csi_brick_adopt() {
     if [ -d "$2" ]; then
         csi_mounted "$2" && return 0
     else
         mkdir -p -- "$2" || return
     fi
-    chattr +i -- "$2"
     unshare --mount --propagation private sh -c '
         mount -t xfs -o "$3" -- "$1" "$2" || exit
         line=

@@ -168,10 +168,8 @@ class Restoring:
             targets = self._steps.placed(volume)
             pairs = tuple(Pair(b, t) for b, t in zip(self._steps.placed(present), targets, strict=True))
 
-            async def make(known: Known) -> None:
-                # Until this is done nobody has been told of the bricks: they are sealed as they are then.
+            async def make(_: Known) -> None:
                 await self._adopt(volume)
-                await self.copying.seal(targets, known)
 
             await self.copying.take(volume.id, [Task(present, pairs)], make, spare=True)
 

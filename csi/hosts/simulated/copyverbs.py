@@ -75,7 +75,7 @@ def _copy_ours(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
 
 
 def _freeze(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
-    name, points = argv[1], argv[3:]
+    name, points = argv[1], argv[3::2]
     watch(machine, f"freeze.{name}", lambda: _thaw_all(machine, points))
     for point in points:
         system = machine.filesystem_of(point)
