@@ -6,6 +6,7 @@ A backend that can do it is a ``ports.BrickBackend`` that has these methods too.
     copy       all bricks of a host at one moment; its bricks may stay frozen
     release    they are written to again, on all hosts after all of them have been copied
     seal       the copies are safe from a power cut; not called where ``copy`` has told what they take
+    adopt      in its place, for bricks of a new volume
 
 While bricks are frozen whoever writes to them waits. So the host itself ends that within the bound, whatever becomes
 of us. Bricks that are copied by something that freezes them by itself, and for that moment only, need none of it.
@@ -123,7 +124,7 @@ class BrickCopies(Protocol):
     async def release(self, host: Host, bricks: Sequence[PlacedBrick], hold: Hold) -> bool:
         """Let them be written to. False if the hold was over before, or never began."""
 
-    async def seal(self, host: Host, targets: Sequence[PlacedCopy | PlacedBrick]) -> tuple[int, ...]:
+    async def seal(self, host: Host, copies: Sequence[PlacedCopy]) -> tuple[int, ...]:
         """The copies are on the disk; what each takes, in bytes."""
 
     async def fill(self, host: Host, fillings: Sequence[Filling]) -> None:

@@ -65,8 +65,8 @@ class FileCopies(FileBackend):
         (result,) = await self._run(host, [Command(("csi_bricks_thaw", hold.name, *points), ok=(0, LATE))])
         return result.status == 0
 
-    async def seal(self, host: Host, targets: Sequence[PlacedCopy | PlacedBrick]) -> tuple[int, ...]:
-        results = await self._run(host, [Command(("csi_copies_seal", *map(_file, targets)))])
+    async def seal(self, host: Host, copies: Sequence[PlacedCopy]) -> tuple[int, ...]:
+        results = await self._run(host, [Command(("csi_copies_seal", *map(_file, copies)))])
         return _taken(results[-1].stdout.splitlines())
 
     async def fill(self, host: Host, fillings: Sequence[Filling]) -> None:

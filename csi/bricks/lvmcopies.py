@@ -59,11 +59,11 @@ class LvmCopies(LvmBackend):
     async def release(self, host: Host, bricks: Sequence[PlacedBrick], hold: Hold) -> bool:
         return True
 
-    async def seal(self, host: Host, targets: Sequence[PlacedCopy | PlacedBrick]) -> tuple[int, ...]:
+    async def seal(self, host: Host, copies: Sequence[PlacedCopy]) -> tuple[int, ...]:
         """LVM has written them down when it says that they are made."""
-        (look,) = await self._run(host, self._claimed(target.device for target in targets))
+        (look,) = await self._run(host, self._claimed(copy.device for copy in copies))
         groups = lvmreport.read(look.stdout)
-        return tuple(_footprint(_share(_find(groups, target), target)) for target in targets)
+        return tuple(_footprint(_share(_find(groups, copy))) for copy in copies)
 
     async def fill(self, host: Host, fillings: Sequence[Filling]) -> None:
         copies, bricks = [f.copy for f in fillings], [f.brick for f in fillings]
@@ -192,8 +192,8 @@ def _held(volume: LogicalVolume, size: int) -> int:
     return min(volume.size, int(volume.size * (volume.data_percent + 0.01) / 100))
 
 
-def _share(volume: LogicalVolume, target: PlacedCopy | PlacedBrick) -> int:
-    return volume.size if isinstance(target, PlacedBrick) else lvmtags.share(volume.tags) or volume.size
+def _share(volume: LogicalVolume) -> int:
+    return lvmtags.share(volume.tags) or volume.size
 
 
 def _footprint(share: int) -> int:

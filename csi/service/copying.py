@@ -155,16 +155,16 @@ class Copying:
             )
         return Taken(min(one.moment for one in copied), done)
 
-    async def seal(self, targets: Sequence[Placed], known: Known) -> tuple[int, ...]:
-        """The copies are safe from a power cut; what each takes, in the order of ``targets``. The ``known`` are."""
-        groups = self._by_host([target for target in targets if _id(target) not in known])
+    async def seal(self, copies: Sequence[PlacedCopy], known: Known) -> tuple[int, ...]:
+        """They are safe from a power cut; what each takes, in their order. The ``known`` ones are safe already."""
+        groups = self._by_host([placed for placed in copies if placed.copy.id not in known])
 
-        async def seal(host: Host, copies: BrickCopies, part: Sequence[Placed]) -> list[tuple[str, int]]:
-            taken = await copies.seal(host, part)
-            return [(_id(target), one) for target, one in zip(part, taken, strict=True)]
+        async def seal(host: Host, backend: BrickCopies, part: Sequence[PlacedCopy]) -> list[tuple[str, int]]:
+            taken = await backend.seal(host, part)
+            return [(placed.copy.id, one) for placed, one in zip(part, taken, strict=True)]
 
         found = {**known, **dict(e for entries in await together([seal(*group) for group in groups]) for e in entries)}
-        return tuple(found[_id(target)] for target in targets)
+        return tuple(found[placed.copy.id] for placed in copies)
 
     async def relieve(self, name: str, volumes: Sequence[Volume]) -> None:
         """After a crash: nothing of a hold is left. Raises: the errors of the hosts."""

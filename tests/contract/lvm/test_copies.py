@@ -105,8 +105,9 @@ async def test_a_copy_becomes_a_brick_and_each_may_go_first(bench: LvmBench) -> 
 async def test_the_pool_of_a_clone_grows_by_the_difference(bench: LvmBench) -> None:
     host, source, clone = bench.on.host, bench.placed(), bench.placed("pvc-clone")
     await bench.create(source)
-    await bench.backend.copy(host, [Pair(source, clone)], HOLD)
-    assert (await bench.backend.seal(host, [clone]))[0] >= SIZE
+    copied = await bench.backend.copy(host, [Pair(source, clone)], HOLD)
+    assert copied.taken is not None
+    assert copied.taken[0] >= SIZE
     await bench.backend.adopt(host, [clone])
     before = await _pool(bench, source.brick.id)
     assert before[0] == 2 * SIZE
