@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -131,6 +132,8 @@ class KubernetesApi:
             if self._client is None:
                 settings = client.Configuration()
                 settings.retries = None
+                # aiohttp would look for a proxy and for .netrc at each request, each in a thread of its own.
+                settings.client_session_kwargs = {"trust_env": False}
                 try:
                     if self._kubeconfig:
                         await config.load_kube_config(self._kubeconfig, client_configuration=settings)
@@ -142,8 +145,15 @@ class KubernetesApi:
                         f"{where} does not tell how to reach the API server ({error}): "
                         "set kubernetes.kubeconfig, or run in a pod with a service account token"
                     ) from error
+                settings.proxy = settings.proxy or _proxy_for(settings.host)
                 self._client = client.ApiClient(settings)
             return self._client
+
+
+def _proxy_for(url: str) -> str | None:
+    """As HTTPS_PROXY and NO_PROXY tell."""
+    asked = urlsplit(url)
+    return None if proxy_bypass(asked.netloc) else getproxies().get(asked.scheme)
 
 
 def _hang_up(response: aiohttp.ClientResponse) -> None:
