@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import pytest
 
 from csi.bricks import identity
 from csi.bricks.file import FileBackend
+from csi.bricks.identity import DEVICE_MARK
 from csi.core import naming
 from csi.core.command import Result, Script
 from csi.core.errors import HostUnreachable
-from csi.core.model import Brick, BrickIdentity, BrickRole, Device, Gid, Host, PlacedBrick, VolumeSpec
+from csi.core.model import Backend, Brick, BrickIdentity, BrickRole, Device, Gid, Host, PlacedBrick, VolumeSpec
 from csi.ports import BrickState, Channel, Runner
 from tests.contract.bricks.hosts import HostUnderTest
 
 INSTANCE = "contract"
 SIZE = 1 << 30
 GID = 2147480000
+AnyBench = TypeVar("AnyBench", bound="Bench")
 KINDS = ("simulated", "namespace", pytest.param("lab", marks=pytest.mark.lab))
 
 
@@ -120,3 +124,25 @@ def grown(placed: PlacedBrick, size: int) -> PlacedBrick:
 
 
 NOTHING = BrickState(False, False, False, None)
+
+
+def devices_of(on: HostUnderTest) -> tuple[Device, Device]:
+    first, second = (
+        Device(naming.device_id(on.host.id, path), on.host.id, path, Backend.FILE, 8 << 30) for path in on.devices
+    )
+    return first, second
+
+
+@asynccontextmanager
+async def claimed(bench: AnyBench) -> AsyncIterator[AnyBench]:
+    """With its devices marked as ours, until the end."""
+    on = bench.on
+    try:
+        for device in bench.devices:
+            await bench.backend.claim(on.host, device, INSTANCE)
+        bench.clean = on.traces()
+        yield bench
+    finally:
+        for device in bench.devices:
+            if on.exists(f"{device.path}/{DEVICE_MARK}"):
+                on.remove(f"{device.path}/{DEVICE_MARK}")

@@ -7,36 +7,28 @@ from collections.abc import AsyncIterator
 import pytest
 
 from csi.bricks.file import FileBackend
-from csi.bricks.identity import DEVICE_MARK
-from csi.core import naming
-from csi.core.model import Backend, Device
-from tests.contract.bricks.bench import INSTANCE, KINDS, Bench, Interrupted
+from tests.contract.bricks.bench import INSTANCE, KINDS, Bench, Interrupted, claimed, devices_of
 from tests.contract.bricks.hosts import HostUnderTest, LaboratoryHost, NamespaceHost, SimulatedHost
 
 
 @pytest.fixture(params=KINDS)
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    on: HostUnderTest
+async def on(request: pytest.FixtureRequest) -> AsyncIterator[HostUnderTest]:
+    host: HostUnderTest
     match request.param:
         case "simulated":
-            on = SimulatedHost()
+            host = SimulatedHost()
         case "namespace":
-            on = NamespaceHost()
+            host = NamespaceHost()
         case _:
-            on = LaboratoryHost(request.getfixturevalue("clean_lab"))
-    runner = Interrupted(on.runner)
-    backend = FileBackend(runner, INSTANCE, on.fstab)
-    first, second = (
-        Device(naming.device_id(on.host.id, path), on.host.id, path, Backend.FILE, 8 << 30) for path in on.devices
-    )
-    made = Bench(on, runner, backend, (first, second))
+            host = LaboratoryHost(request.getfixturevalue("clean_lab"))
     try:
-        for device in made.devices:
-            await backend.claim(on.host, device, INSTANCE)
-        made.clean = on.traces()
-        yield made
+        yield host
     finally:
-        for device in made.devices:
-            if on.exists(f"{device.path}/{DEVICE_MARK}"):
-                on.remove(f"{device.path}/{DEVICE_MARK}")
-        await on.close()
+        await host.close()
+
+
+@pytest.fixture
+async def bench(on: HostUnderTest) -> AsyncIterator[Bench]:
+    runner = Interrupted(on.runner)
+    async with claimed(Bench(on, runner, FileBackend(runner, INSTANCE, on.fstab), devices_of(on))) as made:
+        yield made

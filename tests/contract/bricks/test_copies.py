@@ -11,14 +11,13 @@ import pytest
 
 from csi.bricks import identity
 from csi.bricks.filecopies import FileCopies, stem
-from csi.bricks.identity import DEVICE_MARK
 from csi.copyports import BrickCopies, Filling, Hold, Pair
 from csi.core import naming
 from csi.core.copyidentity import CopyIdentity, PlacedCopy
 from csi.core.errors import HostUnreachable, Incoherent
-from csi.core.model import Backend, Copy, Device, PlacedBrick
-from tests.contract.bricks.bench import INSTANCE, KINDS, Bench, Interrupted, another, inner, tag, whole
-from tests.contract.bricks.hosts import HostUnderTest, LaboratoryHost, NamespaceHost, SimulatedHost
+from csi.core.model import Copy, PlacedBrick
+from tests.contract.bricks.bench import INSTANCE, Bench, Interrupted, another, claimed, devices_of, inner, tag, whole
+from tests.contract.bricks.hosts import HostUnderTest, SimulatedHost
 
 BOUND = 5.0
 
@@ -66,32 +65,11 @@ class CopyBench(Bench):
         return f"{brick.brick.path}/data"
 
 
-@pytest.fixture(params=KINDS)
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[CopyBench]:
-    on: HostUnderTest
-    match request.param:
-        case "simulated":
-            on = SimulatedHost()
-        case "namespace":
-            on = NamespaceHost()
-        case _:
-            on = LaboratoryHost(request.getfixturevalue("clean_lab"))
+@pytest.fixture
+async def bench(on: HostUnderTest) -> AsyncIterator[CopyBench]:
     runner = Interrupted(on.runner)
-    backend = FileCopies(runner, INSTANCE, on.fstab)
-    first, second = (
-        Device(naming.device_id(on.host.id, path), on.host.id, path, Backend.FILE, 8 << 30) for path in on.devices
-    )
-    made = CopyBench(on, runner, backend, (first, second))
-    try:
-        for device in made.devices:
-            await backend.claim(on.host, device, INSTANCE)
-        made.clean = on.traces()
+    async with claimed(CopyBench(on, runner, FileCopies(runner, INSTANCE, on.fstab), devices_of(on))) as made:
         yield made
-    finally:
-        for device in made.devices:
-            if on.exists(f"{device.path}/{DEVICE_MARK}"):
-                on.remove(f"{device.path}/{DEVICE_MARK}")
-        await on.close()
 
 
 def test_the_backend_is_known_to_copy(bench: CopyBench) -> None:
