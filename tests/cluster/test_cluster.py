@@ -37,6 +37,8 @@ def running(cluster: Cluster, description: dict[str, object], name: str) -> Iter
 def machine() -> dict[str, object]:
     """What a cluster could leave on the machine, and is not named after it. Others may run beside this test."""
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    # Namespaces of the network, which all of ours are named alike: a laboratory beside this test may come or go.
+    mounts = [path for path in mounts if not path.startswith(("/run/netns/gl-", "/run/netns/gc-"))]
     links = [name for name in os.listdir("/sys/class/net") if not name.startswith(("glb-", "glv-", "gcl-", "gcv-"))]
     return {
         "settings": {name: Path("/proc/sys", name).read_text() for name in _SETTINGS},
