@@ -100,8 +100,10 @@ def _storage() -> Path:
 
 
 def _buildah(verb: str, *words: str, seconds: float) -> str:
-    # A mount namespace of its own: buildah leaves mounts behind, also when all goes well.
-    aside = ["unshare", "--mount", "--propagation", "private", debian("buildah", "buildah")]
+    # A mount namespace of its own: buildah leaves mounts behind, also when all goes well. Without those of GlusterFS
+    # clients: copies of them would keep the clients alive after their own mounts were gone.
+    alone = 'umount --all --lazy --types fuse.glusterfs; exec "$0" "$@"'
+    aside = ["unshare", "--mount", "--propagation", "private", "sh", "-c", alone, debian("buildah", "buildah")]
     return _call([*aside, f"--root={_storage()}/root", f"--runroot={_storage()}/run", verb, *words], seconds)
 
 

@@ -33,6 +33,8 @@ _PASSED_ON = ("CI", "COVERAGE_FILE", "COVERAGE_PROCESS_START", "TERM")
 _TREE = """
 set -e
 mount --make-rprivate /
+# A copy of a client's mount in here would keep that client alive after its own was gone.
+umount --all --lazy --types fuse.glusterfs
 for place do mount --bind -- "$place" "$place"; done
 mount -o remount,bind,ro /
 exec "$0" "${GUEST_WORDS[@]}"
