@@ -96,6 +96,11 @@ class PlainPool:
         image, mount = f"/srv/d0/{name}.img", f"{ROOT}/{name}"
         await self.everywhere(f"umount {mount} && sed -i '\\|{mount} |d' /etc/fstab && rmdir {mount} && rm {image}")
 
+    async def clear(self, name: str) -> None:
+        """Delete it as we do, so that a stop has nothing to wait for: where deleting is not what is measured."""
+        await self.everywhere(f"kill $(cat /var/run/gluster/vols/{name}/*.pid)")
+        await self.delete(name)
+
     async def expand(self, name: str, size: int) -> None:
         image, mount = f"/srv/d0/{name}.img", f"{ROOT}/{name}"
         await self.everywhere(

@@ -24,7 +24,9 @@ from tests.lab import Lab
 
 ROUNDS = 12
 AT_ONCE = 30
-BURSTS = 4
+BURSTS = 12
+DELETED_BY_HAND = 2  # of these bursts: each takes a minute
+SETTLED = 2.0  # seconds between bursts, for what the self-heal daemons still do about the one before
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +117,16 @@ async def bursts(ours: Ours, plain: PlainPool) -> tuple[Row, Row]:
 
     async def plain_round(number: int) -> None:
         times["create"].append(await burst(plain_create, f"plainmany-{number}"))
-        times["delete"].append(await burst(plain.delete, f"plainmany-{number}"))
+        if number < DELETED_BY_HAND:
+            times["delete"].append(await burst(plain.delete, f"plainmany-{number}"))
+        else:
+            await burst(plain.clear, f"plainmany-{number}")
 
     for number in range(BURSTS):
         # glusterd and its self-heal daemons get slower with all that they have seen, so each side goes first in turn.
         for act in (our_round, plain_round) if number % 2 else (plain_round, our_round):
             await act(number)
+            await asyncio.sleep(SETTLED)
     return (
         Row(f"(b) {AT_ONCE} CreateVolume at once", times["our create"], times["create"], 1.0),
         Row(f"(c) {AT_ONCE} DeleteVolume at once", times["our delete"], times["delete"], 0.1),

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from tests import verifier
 from tests.cluster.cluster import Cluster
 from tests.cluster.pods import execute
 from tests.e2e.claims import user_pod
 from tests.lab.system import wait_for
 
-_OPTIONS = {
-    "name": "verify",
-    "directory": "/data",
-    "rw": "randwrite",
-    "bs": "64k",
-    "size": "8m",
-    "verify": "crc32c",
-    "verify_fatal": 1,
-    "verify_backlog": 16,  # with time_based nothing is read back before the end
-    "verify_state_save": 0,
-    "direct": 1,  # from the bricks, not from this node's memory
-    "fsync": 16,
-    "time_based": 1,
-    "runtime": 3600,
-    "rate": "4m",
-    "ioengine": "psync",
-    "aux-path": "/tmp",
-    "output": "/tmp/report",
-    "output-format": "json",
-}
+_ARGUMENTS = verifier.arguments("/data", 3600, {"aux-path": "/tmp", "output": "/tmp/report"})
 # By the node's loader and with its libraries: the image of the pod has a shell and no more.
 _SCRIPT = """
 set -- /host/usr/lib/*-linux-gnu/ld-linux-*.so.*
@@ -38,7 +19,7 @@ echo $! >/tmp/fio
 wait $!
 echo "exit $?" >/tmp/end
 while :; do sleep 1; done
-""".replace("OPTIONS", " ".join(f"--{name}={value}" for name, value in _OPTIONS.items()))
+""".replace("OPTIONS", " ".join(_ARGUMENTS))
 
 
 def verifying_pod(name: str, claim_name: str) -> dict[str, Any]:
@@ -60,5 +41,4 @@ def verdict(cluster: Cluster, name: str) -> dict[str, int]:
     execute(cluster, name, "sh", "-c", "kill -INT $(cat /tmp/fio)")
     wait_for("the end of fio", lambda: not goes_on(cluster, name), 60)
     report = execute(cluster, name, "cat", "/tmp/report")
-    (job,) = json.loads(report[report.index("{") :])["jobs"]
-    return {"error": job["error"], "written": job["write"]["total_ios"], "read": job["read"]["total_ios"]}
+    return verifier.verdict(report)

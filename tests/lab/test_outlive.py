@@ -19,6 +19,7 @@ import pytest
 
 from csi.api import csi_pb2 as pb
 from csi.mounts import mountinfo
+from tests import verifier
 from tests.driver import Driver, patiently
 from tests.lab import Lab
 from tests.mounts_daemon import MountsDaemon
@@ -90,26 +91,7 @@ class Pod:
 
 def writer(directory: Path, seconds: int = 600) -> subprocess.Popen[str]:
     """Runs until it is told to end, or an error ends it."""
-    options = {
-        "name": "verify",
-        "directory": directory,
-        "rw": "randwrite",
-        "bs": "64k",
-        "size": "8m",
-        "verify": "crc32c",
-        "verify_fatal": 1,
-        "verify_backlog": 16,  # with time_based nothing is read back before the end
-        "direct": 1,  # from the bricks, not from this node's memory
-        "verify_state_save": 0,  # it would lie in the present directory
-        "fsync": 16,
-        "time_based": 1,
-        "runtime": seconds,
-        "loops": 1000000,
-        "rate": "4m",
-        "ioengine": "psync",
-        "output-format": "json",
-    }
-    command = ["fio", *(f"--{name}={value}" for name, value in options.items())]
+    command = ["fio", *verifier.arguments(str(directory), seconds)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -118,9 +100,8 @@ def verdict(fio: subprocess.Popen[str]) -> dict[str, int]:
     assert fio.poll() is None, fio.communicate()
     fio.send_signal(signal.SIGINT)
     out, err = fio.communicate(timeout=60)
-    (job,) = json.loads(out[out.index("{") :])["jobs"]
     assert not err.strip(), err
-    return {"error": job["error"], "written": job["write"]["total_ios"], "read": job["read"]["total_ios"]}
+    return verifier.verdict(out)
 
 
 def crash_again_and_again(

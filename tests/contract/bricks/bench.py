@@ -85,6 +85,9 @@ class Bench:
         )
         return PlacedBrick(who, self.on.host, on, mode)
 
+    def mount_point(self, placed: PlacedBrick) -> str:
+        return naming.brick_mount(placed.device.id, placed.brick.id)
+
     async def create(self, *bricks: PlacedBrick) -> None:
         """As the service makes them."""
         await self.backend.create(self.on.host, bricks)

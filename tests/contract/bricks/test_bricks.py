@@ -167,7 +167,7 @@ async def test_bricks_are_mounted_again_after_a_reboot(bench: Bench) -> None:
 async def test_nothing_can_be_written_where_a_brick_should_be_mounted(bench: Bench) -> None:
     placed = bench.placed()
     await bench.create(placed)
-    point = naming.brick_mount(placed.device.id, placed.brick.id)
+    point = bench.mount_point(placed)
     bench.on.unmount(point)
     state = (await bench.inspect(placed))[0]
     assert (state.image, state.mounted, state.directory, state.identity) == (True, False, False, placed.identity)

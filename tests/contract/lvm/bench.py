@@ -37,6 +37,9 @@ class LvmBench(Bench):
         path = naming.brick_directory(made.device.id, made.brick.id, Backend.LVM)
         return replace(made, identity=replace(made.identity, brick=replace(made.brick, path=path)))
 
+    def mount_point(self, placed: PlacedBrick) -> str:
+        return lvmpaths.mount_point(placed)
+
 
 def volume(placed: PlacedBrick) -> str:
     group, name, _ = lvmpaths.names(placed)

@@ -47,6 +47,9 @@ test_identities_written_before_the_volume_grew_are_ours = _simulated(
 )
 test_making_it_again_changes_nothing = _simulated(test_bricks.test_making_it_again_changes_nothing)
 test_no_bricks_are_no_work = _simulated(test_bricks.test_no_bricks_are_no_work)
+test_nothing_can_be_written_where_a_brick_should_be_mounted = (
+    test_bricks.test_nothing_can_be_written_where_a_brick_should_be_mounted
+)
 test_owner_and_mode_that_users_gave_to_the_directory_stay = (
     test_bricks.test_owner_and_mode_that_users_gave_to_the_directory_stay
 )
@@ -76,22 +79,6 @@ async def test_a_brick_is_made_whole_and_removed_whole(bench: LvmBench) -> None:
     }
     await bench.destroy(placed)
     assert await bench.inspect(placed) == (NOTHING,)
-    assert bench.on.traces() == bench.clean
-
-
-async def test_nothing_can_be_written_where_a_brick_should_be_mounted(bench: LvmBench) -> None:
-    placed = bench.placed()
-    await bench.create(placed)
-    point = lvmpaths.mount_point(placed)
-    bench.on.unmount(point)
-    state = (await bench.inspect(placed))[0]
-    assert (state.image, state.mounted, state.directory, state.identity) == (True, False, False, placed.identity)
-    with pytest.raises((OSError, AssertionError), match="not permitted"):
-        bench.on.write(f"{point}/on-the-root-disk", "x")
-    await bench.create(placed)
-    assert await bench.inspect(placed) == (whole(placed),)
-    bench.on.unmount(point)
-    await bench.destroy(placed)
     assert bench.on.traces() == bench.clean
 
 
