@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from csi import __version__, config, log, metrics
+from csi import __version__, config, log, metrics, tasks
 from csi.bricks.filecopies import FileCopies
 from csi.bricks.lvmcopies import LvmCopies
 from csi.clock import SystemClock
@@ -165,7 +165,7 @@ async def run(  # noqa: C901 - the order of a start, in one place
             await publisher.resume()
             stack.push_async_callback(publisher.stop, settings.shutdown.grace)
             watch = Watch(publisher, SystemClock(), settings.node.watch_interval)
-            stack.push_async_callback(_ended, asyncio.create_task(watch.run(), name="watch"))
+            stack.push_async_callback(tasks.end, [asyncio.create_task(watch.run(), name="watch")])
             edge.add_node(NodeService(publisher, settings.node_id, settings.node.zone, publications))
         if settings.metrics.listen:
             stack.callback(metrics.serve(settings.metrics.listen))
@@ -205,7 +205,7 @@ async def _take_charge(
         api = api_of(settings, stack)
         keep_resources(core, core.outside.store, api, _events(api, settings), stack)
     store, pools = core.outside.store, core.fullness
-    stack.push_async_callback(_ended, asyncio.create_task(pools.run(), name="thin pools"))
+    stack.push_async_callback(tasks.end, [asyncio.create_task(pools.run(), name="thin pools")])
     stack.callback(metrics.watch(store, core.operations, lambda: core.succession.late, pools.figures, pools.taken))
     return True
 
@@ -226,9 +226,9 @@ async def open_core(core: Core, stack: AsyncExitStack, settings: Settings) -> No
             (_log.error if progress.failed else _log.info)("topology", line=progress.line)
     store = core.outside.store
     visiting = asyncio.create_task(core.succession.visit(lambda: store.inventory), name="visit")
-    stack.push_async_callback(_ended, visiting)
+    stack.push_async_callback(tasks.end, [visiting])
     recovering = asyncio.create_task(core.recovery.run(), name="recovery")
-    stack.push_async_callback(_ended, recovering)
+    stack.push_async_callback(tasks.end, [recovering])
 
 
 def _add_control(edge: server.Server, core: Core, notices: ClaimNotices | None) -> None:
@@ -247,7 +247,7 @@ def _keep_groups(settings: Settings, stack: AsyncExitStack) -> None:
     if settings.state.backend == "kubernetes" and settings.gids.annotate:
         api = api_of(settings, stack)
         keeper = GroupKeeper(api, _events(api, settings), settings.driver_name)
-        stack.push_async_callback(_ended, asyncio.create_task(keeper.run(), name="groups"))
+        stack.push_async_callback(tasks.end, [asyncio.create_task(keeper.run(), name="groups")])
 
 
 def keep_resources(core: Core, store: KubeStore, api: Api, events: Events, stack: AsyncExitStack) -> None:
@@ -260,7 +260,7 @@ def keep_resources(core: Core, store: KubeStore, api: Api, events: Events, stack
     store.listen(keeper.heed)
     outside.contacts.listen(status.heed_contact)
     for name, work in (("status", status.run()), ("manifests", keeper.run())):
-        stack.push_async_callback(_ended, asyncio.create_task(work, name=name))
+        stack.push_async_callback(tasks.end, [asyncio.create_task(work, name=name)])
 
 
 def api_of(settings: Settings, stack: AsyncExitStack) -> Api:
@@ -287,8 +287,3 @@ def leadership_of(settings: Settings) -> Leadership | None:
     from csi.leadership import Leadership  # noqa: PLC0415
 
     return Leadership(settings)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

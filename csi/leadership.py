@@ -9,6 +9,7 @@ import uuid
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from csi import tasks
 from csi.core.errors import ConfigInvalid, Unavailable
 from csi.hosts.gate import Gate, GatedRunner
 from csi.kubernetes.client import KubernetesApi
@@ -69,12 +70,7 @@ class Leadership:
             await asyncio.gather(leading, stopping, return_exceptions=True)
         stack.push_async_callback(self._lease.release)
         holding = asyncio.create_task(self._lease.hold(), name="lease")
-
-        async def end_holding() -> None:
-            holding.cancel()
-            await asyncio.gather(holding, return_exceptions=True)
-
-        stack.push_async_callback(end_holding)
+        stack.push_async_callback(tasks.end, [holding])
         return True
 
     async def serve(self, stop: asyncio.Event) -> None:

@@ -7,10 +7,8 @@ say it again and let glusterd tell (``asking.py``).
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import structlog
 
@@ -30,6 +28,7 @@ from csi.gluster.asking import Asker
 from csi.gluster.barrier import Barrier
 from csi.gluster.envelope import Answer, Meaning
 from csi.ports import Clock, GlusterVolume, Heard, Peer, Pool, Runner
+from csi.tasks import together
 
 _log = structlog.get_logger(__name__)
 
@@ -191,7 +190,7 @@ class GlusterCli:
                     raise CommandFailed(host.manage, command.argv, result.status, result.stderr)
 
         _log.info("clearing the marks of a creation that failed half-way", volume=volume.gluster_name)
-        await _all(clear(host, found) for host, found in paths.values())
+        await together(clear(host, found) for host, found in paths.values())
 
     async def set_options(self, pool: Pool, name: str, options: Sequence[tuple[str, str]]) -> None:
         if options:
@@ -351,12 +350,12 @@ class GlusterCli:
                 _log.warning("bricks are left to glusterd to end", volume=name, host=host.manage, reason=str(error))
 
         distinct = {host.id: host for host in hosts}.values()
-        await _all(end(host) for host in distinct)
+        await together(end(host) for host in distinct)
         answer = await self._change(pool, "volume", "stop", name)
         if answer.meaning is Meaning.REBALANCING:
             # It was begun anew in between. glusterd does not reach those that have only just begun.
             await self._change(pool, "volume", "rebalance", name, "stop")
-            await _all(end(host) for host in distinct)
+            await together(end(host) for host in distinct)
             answer = await self._change(pool, "volume", "stop", name, "force")
         if answer.meaning not in (Meaning.DONE, Meaning.STOPPED, Meaning.ABSENT):
             # It stays, so it gets its bricks back.
@@ -366,10 +365,3 @@ class GlusterCli:
 
 def _listed(bricks: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f"{address}:{path}" for address, path in bricks)
-
-
-async def _all(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Side by side; every one ends before the first error is raised."""
-    for outcome in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome

@@ -17,6 +17,7 @@ from enum import Enum
 
 import structlog
 
+from csi import tasks
 from csi.core.errors import DriverError, HostUnreachable, InUse, StaleState
 from csi.core.model import Cluster, ClusterId, Device, Host, Record
 from csi.kubernetes.api import Api, Document
@@ -102,10 +103,7 @@ class ManifestKeeper:
                 self._woken.clear()
                 self.look()
         finally:
-            tasks = [*following, *self._running.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await tasks.end([*following, *self._running.values()])
 
     async def _follow(self, kind: type[Record]) -> None:
         async for found in follow(self._api, BY_RECORD[kind].path):

@@ -6,7 +6,6 @@ topology, finds each volume again and records it; nothing on any host is changed
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +16,7 @@ from csi.core.model import Backend, BrickIdentity, ClusterId, Device, Host, Volu
 from csi.ports import BrickBackend, Gluster, GlusterVolume, Pool
 from csi.service import finding
 from csi.service.finding import FoundSnapshots
+from csi.tasks import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Adoption:
                 device = inventory.devices[device_id]
                 by_backend.setdefault(device.backend, []).append(device)
             calls += [self.backends[backend].find(host, devices) for backend, devices in by_backend.items()]
-        return [identity for found in await asyncio.gather(*calls) for identity in found]
+        return [identity for found in await together(calls) for identity in found]
 
     def _assemble(self, cluster: ClusterId, found: GlusterVolume, identities: Sequence[BrickIdentity]) -> Volume:
         """The volume that the identities describe, if they and glusterd agree on every brick."""

@@ -30,9 +30,9 @@ from csi.core.model import Backend, BrickId, ClusterId, Host, PlacedBrick, Volum
 from csi.ports import Clock, Gluster, Pool
 from csi.service.journal import change_of
 from csi.service.steps import Steps
+from csi.tasks import both, together
 
 T = TypeVar("T")
-U = TypeVar("U")
 Placed = TypeVar("Placed", PlacedBrick, PlacedCopy)
 Known = Mapping[str, int]
 """By id of a copy or brick: what it takes, in bytes."""
@@ -227,22 +227,3 @@ def by_host(
 
 def _id(target: PlacedCopy | PlacedBrick) -> str:
     return target.brick.id if isinstance(target, PlacedBrick) else target.copy.id
-
-
-async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Side by side; every one ends before the first error is raised."""
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return outcomes  # type: ignore[return-value]
-
-
-async def both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tuple[T, U]:
-    """As ``together``, where they give different things."""
-    first, second = await asyncio.gather(one, other, return_exceptions=True)
-    if isinstance(first, BaseException):
-        raise first
-    if isinstance(second, BaseException):
-        raise second
-    return first, second

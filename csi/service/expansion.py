@@ -8,7 +8,6 @@ place: then only what has grown already stays as large as it is.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +16,7 @@ from csi.core.errors import NoSpace, NotFound, SizeOutOfRange, TooLarge
 from csi.core.model import Brick, BrickId, Operation, OperationKind, Volume, VolumeId
 from csi.service.changing import Changing
 from csi.service.placing import Placing
+from csi.tasks import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Expansion:
     async def _grown(self, volume: Volume) -> dict[BrickId, int]:
         """What the hosts say of the sizes of its bricks."""
         groups = self.changing.steps.by_host(volume)
-        found = await asyncio.gather(*(backend.inspect(host, bricks) for host, backend, bricks in groups))
+        found = await together([backend.inspect(host, bricks) for host, backend, bricks in groups])
         pairs = [
             (placed, state)
             for (_, _, bricks), states in zip(groups, found, strict=True)

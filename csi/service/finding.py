@@ -15,7 +15,7 @@ from csi.core.copyidentity import CopyIdentity
 from csi.core.inventory import Inventory
 from csi.core.model import Backend, ClusterId, Device, Host, Snapshot, SnapshotState
 from csi.ports import BrickBackend
-from csi.service.copying import together
+from csi.tasks import together
 
 
 @dataclass(frozen=True, slots=True)

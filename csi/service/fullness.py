@@ -6,7 +6,6 @@ in memory alone: what counts is what the hosts say now.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +18,7 @@ from csi.core.inventory import Inventory
 from csi.core.model import Backend, BrickId, Device, DeviceId, Host, HostId
 from csi.core.pools import GroupFullness, PoolFullness, PoolLimit
 from csi.ports import Clock, Store
+from csi.tasks import together
 
 _log = structlog.get_logger(__name__)
 
@@ -127,7 +127,7 @@ class Fullness:
         for device in inventory.devices.values():
             if device.backend is Backend.LVM:
                 devices.setdefault(device.host_id, []).append(device)
-        answers = await asyncio.gather(*(self._of_host(inventory.hosts[on], there) for on, there in devices.items()))
+        answers = await together([self._of_host(inventory.hosts[on], there) for on, there in devices.items()])
         silent = {on for on, answer in zip(devices, answers, strict=True) if answer is None}
         fresh = {group.device: group for answer in answers for group in answer or ()}
         asked = [device for there in devices.values() for device in there]

@@ -7,7 +7,6 @@ back-off: ``first`` seconds, doubled each time up to ``longest``. Deletions and 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from csi.service.operations import Operations
 from csi.service.snapshots import Snapshots
 from csi.service.succession import Succession
 from csi.service.volumes import Volumes
+from csi.tasks import together
 
 _log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class Recovery:
             del self._due[gone]
         tries = [self._try_operation(operation) for operation in operations.values() if self._is_due(operation)]
         tries += [self._try_snapshot(key) for key in snapshots if self._is_time(key)]
-        await asyncio.gather(*tries)
+        await together(tries)
 
     def _is_due(self, operation: Operation) -> bool:
         if self._operations.is_running(operation.volume.id) or self._succession.rests(operation):

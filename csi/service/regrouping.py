@@ -18,8 +18,8 @@ from csi.core.errors import DriverError, HostUnreachable, Unavailable
 from csi.core.model import Gid, Host, OperationKind, Step, Volume
 from csi.ports import Clock
 from csi.service.changing import Changing
-from csi.service.copying import together
 from csi.service.steps import Deed
+from csi.tasks import together
 
 _log = structlog.get_logger(__name__)
 

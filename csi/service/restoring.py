@@ -34,10 +34,11 @@ from csi.core.model import (
     VolumeState,
 )
 from csi.ports import Clock
-from csi.service.copying import Copying, Known, Task, by_host, together
+from csi.service.copying import Copying, Known, Task, by_host
 from csi.service.journal import CHANGES
 from csi.service.operations import Operations
 from csi.service.steps import Deed, Steps
+from csi.tasks import together
 
 T = TypeVar("T")
 COPYING = "copy"  # the word for it among the operations on a volume

@@ -34,11 +34,12 @@ from csi.core.inventory import Inventory
 from csi.core.model import OperationKind, Snapshot, SnapshotId, SnapshotState, Source, SourceKind, Volume, VolumeId
 from csi.ports import Put, Remove
 from csi.service import finding
-from csi.service.copying import Copying, Known, Taken, Task, by_host, together
+from csi.service.copying import Copying, Known, Taken, Task, by_host
 from csi.service.journal import Journal
 from csi.service.operations import Operations
 from csi.service.placing import Placing
 from csi.service.restoring import Turns, live_volume, place
+from csi.tasks import together
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from csi.core.model import (
     Volume,
 )
 from csi.ports import BrickBackend, Gluster, GlusterVolume, Pool, PoolExtender
+from csi.tasks import both, together
 
 
 def identify(volume: Volume, brick: Brick, instance: str, term: int = 0) -> BrickIdentity:
@@ -186,9 +187,9 @@ class Steps:
     async def remains(self, volume: Volume) -> list[str]:
         """What there is of it, for people: its Gluster volume and its bricks."""
         groups = self.by_host(volume)
-        known, states = await asyncio.gather(
+        known, states = await both(
             self.gluster.info(self.pool(volume.cluster_id), volume.gluster_name),
-            asyncio.gather(*(backend.inspect(host, bricks) for host, backend, bricks in groups)),
+            together([backend.inspect(host, bricks) for host, backend, bricks in groups]),
         )
         found = [f"Gluster volume {volume.gluster_name}"] if known is not None else []
         for (host, _, bricks), there in zip(groups, states, strict=True):

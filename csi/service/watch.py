@@ -9,6 +9,7 @@ import asyncio
 
 import structlog
 
+from csi import tasks
 from csi.core.errors import Busy, DriverError
 from csi.nodeports import Staged
 from csi.ports import Clock
@@ -38,9 +39,7 @@ class Watch:
                 await self.look()
                 await self._clock.sleep(self._interval)
         finally:
-            for task in self._looking.values():
-                task.cancel()
-            await asyncio.gather(*self._looking.values(), return_exceptions=True)
+            await tasks.end(self._looking.values())
 
     async def look(self) -> None:
         """Begin a look at every staged volume. One that hangs from an earlier round is not asked again."""

@@ -7,7 +7,6 @@ something else. At the start all of them are looked through, so nothing is lost 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from csi.status.waking import Waking
 from csi.store.guard import held_bricks
 from csi.store.kube.kinds import API_VERSION, BY_RECORD, KINDS, Kind
 from csi.store.kube.resources import Metadata
+from csi.tasks import together
 
 _log = structlog.get_logger(__name__)
 
@@ -233,7 +233,7 @@ class StatusWriter:
             await self.event(record, reason, message)
         while due:
             part, due = due[:_AT_ONCE], due[_AT_ONCE:]
-            await asyncio.gather(*(self._write(key) for key in part))
+            await together([self._write(key) for key in part])
 
     async def _outdated(self) -> AsyncIterator[Key]:
         """Everything that does not say what is to be said."""

@@ -27,6 +27,7 @@ from dataclasses import replace
 
 import structlog
 
+from csi import tasks
 from csi.core.errors import DriverError, StaleState, StateUnusable
 from csi.core.inventory import Inventory
 from csi.core.model import Direction, Operation, OperationKind, Record, Volume
@@ -128,9 +129,7 @@ class KubeStore:
         await self._clearing.close(self._patience)
         others = [*self._watching, *self._mending]
         self._watching = []
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await tasks.end(others)
         self._is_open = False
         await self._api.close()
 

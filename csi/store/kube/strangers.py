@@ -140,8 +140,8 @@ class Strangers:
             self._waiting[known] = replace(stranger, there=True)
             await self._absorb(BY_RECORD[Volume], stranger.name, stranger.resource)
         else:
-            _log.warning("record of a volume that is not there is removed", resource=stranger.name)
             target = Target(stranger.name, stranger.resource.revision)
             with suppress(Foreign):  # whatever it is now, the watch tells of it
                 await self._writer.carry_out(Write(Verb.REMOVE, stranger.record), target)
+                _log.warning("record of a volume that is not there was removed", resource=stranger.name)
         self._waiting.pop(known, None)

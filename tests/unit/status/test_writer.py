@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -62,10 +62,13 @@ class Counting(ApiDouble):
     def __init__(self, server: Server) -> None:
         super().__init__(server)
         self.statuses: list[str] = []
+        self.asked: Callable[[str], Awaitable[None]] | None = None
 
     async def request(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Body | None = None
     ) -> Answer:
+        if self.asked is not None:
+            await self.asked(path)
         if method == "PATCH" and path.endswith("/status"):
             self.statuses.append(path.split("/")[4])
         return await super().request(method, path, query, body)
@@ -134,6 +137,33 @@ async def bench() -> AsyncIterator[Bench]:
     yield bench
     await bench.end()
     await store.close()
+
+
+@pytest.mark.parametrize("turns", range(1, 4))
+async def test_it_ends_when_it_is_told_to_though_a_write_is_refused_in_the_same_moment(
+    bench: Bench, turns: int
+) -> None:
+    """As when the lease is lost: from then on nothing may be written, and the process ends."""
+    bench.begin()
+    await settled(bench, DEVICE, "Ready")
+    bench.refused = True
+    await bench.store.commit([Put(volume("a")), Put(volume("b"))])
+    (writing,) = bench.writing
+    asked = asyncio.Event()
+
+    async def slow_of_one(path: str) -> None:
+        asked.set()
+        for _ in range(100 if path.endswith(volume("b").id) else 0):
+            await asyncio.sleep(0)
+
+    bench.api.asked = slow_of_one
+    await asked.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.wait({writing}, timeout=0.5)
+    assert writing.cancelled()
+    bench.writing.clear()
 
 
 def health(*percents: float, crossed: bool = False) -> Health:
