@@ -3,7 +3,7 @@
 Nobody's clock is compared with another's. A standby takes the Lease over when it has seen it unchanged for the time
 that the Lease names (``lease_seconds``), by its own clock. The holder counts from before it sent its last renewal, and
 only ``renew_seconds``: so it has stopped acting for the difference of the two before anybody else begins, also after it
-was paused, since the clock that it asks goes on meanwhile.
+was paused, since the clock that it asks goes on meanwhile, in a machine that sleeps too.
 
 ``term`` counts the holders. It grows with each change of hands, is written into the journal and obeyed by the hosts
 (``hosts/mandate.py``). A Lease that was deleted counts from 1 again: its holder learns from the hosts which term they
@@ -56,6 +56,11 @@ class _Lease(msgspec.Struct):
 _LEASES = msgspec.json.Decoder(_Lease)
 
 
+def _since_boot() -> float:
+    """Seconds. ``time.monotonic`` stands still in a suspended machine, whose Lease is taken over meanwhile."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Lease:
     """``identity``: of this process, like no other's that ever was."""
 
@@ -67,7 +72,7 @@ class Lease:
         name: str,
         identity: str,
         timing: LeaseTiming,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = _since_boot,
     ) -> None:
         self._api = api
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"

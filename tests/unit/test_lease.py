@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -103,6 +104,17 @@ async def test_a_leader_that_was_paused_in_mid_hold_finds_itself_replaced(pair: 
     await asyncio.wait_for(holding, 20)
     assert pair.first.lost.is_set()
     pair.second.permit()
+
+
+async def test_the_sleep_of_a_suspended_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = Lease(ApiDouble(Server()), namespace="n", name="l", identity="a", timing=TIMING)
+    await lease.acquire()
+    lease.permit()
+    clock_gettime = time.clock_gettime
+    slept = {time.CLOCK_BOOTTIME: TIMING.renew}  # of all clocks, only this one goes on
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: clock_gettime(clock) + slept.get(clock, 0.0))
+    with pytest.raises(Unavailable, match="does not lead"):
+        lease.permit()
 
 
 async def test_a_leader_without_an_api_server_stops_in_time(pair: Pair) -> None:
