@@ -3,7 +3,7 @@
 1. What waits to be written is written, while everybody goes on (``flush``): the less there is to do in 3.
 2. The barrier: from here on nobody is told that a write is safe, so nobody begins what depends on that.
 3. Every brick is frozen and copied, on all hosts at once; and only when all are copied they thaw.
-4. The barrier ends.
+4. The barrier ends. If a brick has gone down meanwhile, what was copied is not used.
 
 So the copies show every write that anybody was told is safe before 2, and none that was begun after that. Of other
 writes, as after a power cut, some. Steps 2 to 4 have ``bound`` seconds: after that the hosts end them by themselves,
@@ -109,7 +109,7 @@ class Copying:
         pool = self.steps.pool(volume.cluster_id)
         found, why = await both(
             together([flush(*group) for group in self._by_host(self.steps.placed(volume))]),
-            self._gluster.unfit(pool, volume, self.steps.hosts(volume)),
+            self._unfit(volume),
         )
         if not why and not all(quiet for quiet, _ in found):
             why = await self._gluster.waits_for_heal(pool, volume)
@@ -145,7 +145,7 @@ class Copying:
             if one.taken is not None
             for pair, size in zip(group.pairs, one.taken, strict=True)
         }
-        held, done = await self._ended(behind, groups, hold, lambda: then(known))
+        held, done = await self._ended(tasks, behind, groups, hold, lambda: then(known))
         took = self.clock.monotonic() - begun
         _log.info("copied", hold=name, seconds=round(took, 3), volumes=len(tasks), hosts=len(groups))
         if not held:
@@ -176,16 +176,39 @@ class Copying:
         await together(calls)
 
     async def _ended(
-        self, tasks: Sequence[Task], groups: Sequence[_Group], hold: Hold, then: Callable[[], Coroutine[Any, Any, T]]
+        self,
+        tasks: Sequence[Task],
+        behind: Sequence[Task],
+        groups: Sequence[_Group],
+        hold: Hold,
+        then: Callable[[], Coroutine[Any, Any, T]],
     ) -> tuple[bool, T]:
         """Thawed, then the barrier off; whether both had lasted until now, and what ``then`` gave."""
         try:
             thawed = all(await together([g.copies.release(g.host, g.bricks, hold) for g in groups]))
         except BaseException:
-            await self._let_go(tasks, groups, hold)
+            await self._let_go(behind, groups, hold)
             raise
-        ended, done = await both(self._on_pools(tasks, self._gluster.unhold), then())
-        return thawed and all(ended), done
+        ended, done = await both(self._opened(tasks, behind), then())
+        return thawed and ended, done
+
+    async def _opened(self, tasks: Sequence[Task], behind: Sequence[Task]) -> bool:
+        """The barrier off; whether it was on until now.
+
+        Raises: Unavailable if a brick has gone down since ``prepare``: its copy may lack what the others have.
+        """
+        ended = await self._on_pools(behind, self._gluster.unhold)
+        found = [self._unfit(task.volume) for task in tasks]
+        for task, why in zip(tasks, await together(found), strict=True):
+            if why:
+                raise Unavailable(
+                    f"volume {task.volume.name!r} was no longer whole when it had been copied: {why}; what was copied "
+                    "is not used: ask again when that is over"
+                )
+        return all(ended)
+
+    def _unfit(self, volume: Volume) -> Coroutine[Any, Any, str]:
+        return self._gluster.unfit(self.steps.pool(volume.cluster_id), volume, self.steps.hosts(volume))
 
     async def _let_go(self, tasks: Sequence[Task], groups: Sequence[_Group], hold: Hold) -> None:
         """Whatever went wrong. Where it can't be done the host does it by itself."""

@@ -9,6 +9,7 @@ from typing import Any
 from csi.core import naming
 from csi.hosts.simulated.world import World
 from csi.kubernetes.api import Api
+from csi.store.kube.kinds import KINDS
 from tests.keeping import Hand, Life, condition, pool, until
 
 Document = dict[str, Any]
@@ -44,8 +45,11 @@ class Bench:
         return await until(look)  # type: ignore[no-any-return]
 
     async def gone(self, kind: str, name: str) -> None:
+        """From the API server, and from the records, which follow it."""
+        (record,) = (one.record for one in KINDS if one.name == kind)
+
         async def look() -> bool:
-            return await self.hand.look(kind, name) is None
+            return await self.hand.look(kind, name) is None and self.life.store.record_in(record, name) is None
 
         await until(look)
 

@@ -12,6 +12,7 @@ import pytest
 from csi.api import csi_pb2 as pb
 from tests.driver import GIB, Client, Driver, patiently
 from tests.lab.copies import copy, mounted, take
+from tests.lab.system import wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -19,7 +20,13 @@ pytestmark = pytest.mark.lab
 def test_not_while_a_brick_is_down(client: Client, driver: Driver) -> None:
     volume = client.create("pvc-down", GIB)
     name = volume.volume_context["glusterVolume"]
-    driver.lab.run(driver.lab.hosts[1], ["pkill", "-f", f"volfile-id {name}[.]"])
+    process = f"volfile-id {name}[.]"
+    driver.lab.run(driver.lab.hosts[1], ["pkill", "-f", process])
+    wait_for(
+        "the end of the brick",
+        lambda: not driver.lab.run(driver.lab.hosts[1], ["pgrep", "-f", process], check=False).stdout,
+        10,
+    )
     for ask in (lambda: take(client, "s", volume, patience=0), lambda: copy(client, "c", volume, patience=0)):
         with pytest.raises(grpc.RpcError) as refused:
             ask()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from csi.bricks.filecopies import FileCopies
+from csi.copyports import Copied, Hold, Pair
 from csi.core.errors import (
     Busy,
     CannotCopy,
@@ -21,10 +25,11 @@ from csi.core.errors import (
     TooMany,
     Unavailable,
 )
-from csi.core.model import Snapshot, SnapshotState, Source, SourceKind, Volume
+from csi.core.model import Availability, Host, Snapshot, SnapshotState, Source, SourceKind, Volume
 from csi.hosts.simulated.filesystem import Directory
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.world import Fault, Kind
+from csi.ports import Put
 from tests.crash.traces import held
 from tests.unit.service.conftest import GIB, Pool
 
@@ -164,11 +169,6 @@ async def test_copies_are_counted(pool: Pool) -> None:
 
 
 async def test_a_closed_device_takes_no_copy(pool: Pool) -> None:
-    from dataclasses import replace
-
-    from csi.core.model import Availability
-    from csi.ports import Put
-
     volume = await pool.create()
     store = pool.core.outside.store
     device = store.inventory.devices[volume.bricks[0].device_id]
@@ -189,6 +189,24 @@ async def test_not_while_a_brick_is_down(pool: Pool) -> None:
         await pool.core.snapshots.create("s", volume.id)
     with pytest.raises(Unavailable, match="bricks are down"):
         await pool.copy(of(volume))
+    await pool.core.volumes.delete(volume.id)
+    assert pool.left() == []
+
+
+@pytest.mark.parametrize("what", ["snapshot", "clone"])
+async def test_not_if_a_brick_goes_down_meanwhile(pool: Pool, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    glusterd, copy = pool.world.glusterd, FileCopies.copy
+    assert isinstance(glusterd, SimulatedGlusterd)
+    volume = await pool.create()
+
+    async def last_copies(self: FileCopies, host: Host, pairs: Sequence[Pair], hold: Hold) -> Copied:
+        copied = await copy(self, host, pairs, hold)
+        glusterd.end_bricks(pool.world.machines["h2"], volume.gluster_name)
+        return copied
+
+    monkeypatch.setattr(FileCopies, "copy", last_copies)
+    with pytest.raises(Unavailable, match=r"no longer whole when it had been copied: bricks are down: 10\.0\.0\.2"):
+        await (pool.core.snapshots.create("s", volume.id) if what == "snapshot" else pool.copy(of(volume)))
     await pool.core.volumes.delete(volume.id)
     assert pool.left() == []
 
