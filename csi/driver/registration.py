@@ -9,12 +9,12 @@ somebody removed, or that the kubelet never took up, is made anew. What it refus
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from csi import tasks
 from csi.api import pluginregistration_pb2 as pb
 from csi.api import pluginregistration_pb2_grpc as rpc
 from csi.core.errors import Unavailable
@@ -85,9 +85,7 @@ class Registration:
     async def stop(self) -> None:
         """Take the socket away, at which the kubelet forgets the plug-in."""
         if self._watching is not None:
-            self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
+            await tasks.end([self._watching])
         await self._withdraw()
 
     async def _offer(self) -> None:

@@ -3,7 +3,7 @@
 Nobody's clock is compared with another's. A standby takes the Lease over when it has seen it unchanged for the time
 that the Lease names (``lease_seconds``), by its own clock. The holder counts from before it sent its last renewal, and
 only ``renew_seconds``: so it has stopped acting for the difference of the two before anybody else begins, also after it
-was paused, since the clock that it asks goes on meanwhile, in a machine that sleeps too.
+was paused, since the clock that it asks goes on meanwhile, even in a suspended machine.
 
 ``term`` counts the holders. It grows with each change of hands, is written into the journal and obeyed by the hosts
 (``hosts/mandate.py``). A Lease that was deleted counts from 1 again: its holder learns from the hosts which term they
