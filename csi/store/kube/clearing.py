@@ -19,6 +19,9 @@ from csi.store.kube.writing import Foreign
 
 _log = structlog.get_logger(__name__)
 
+# Seconds in which those who waited for the commit go on: to prepare and send a request takes the processor from them.
+_COURTESY = 0.002
+
 
 def parted(writes: tuple[Write, ...]) -> tuple[tuple[Write, ...], Write | None]:
     """What has to be written before anybody is told, and the removal that can follow."""
@@ -58,6 +61,7 @@ class Clearing:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _clear(self, write: Write) -> None:
+        await asyncio.sleep(_COURTESY)
         try:
             await self._carry_out(write)
         except Foreign as foreign:

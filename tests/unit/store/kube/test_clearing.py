@@ -82,6 +82,14 @@ async def test_a_creation_is_done_when_its_volume_is_put(server: Server, api: Sl
     assert server.present(path_of(CREATION)) is None, "the end of the service waits for it"
 
 
+async def test_who_waited_for_the_commit_goes_on_before_the_removal_is_sent(api: Slow, store: KubeStore) -> None:
+    await finish(store)
+    assert api.removals == 0
+    async with asyncio.timeout(5):
+        while not api.removals:
+            await asyncio.sleep(0.001)
+
+
 async def test_the_next_operation_of_that_name_waits_for_the_removal(
     server: Server, api: Slow, store: KubeStore
 ) -> None:
