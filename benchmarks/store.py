@@ -75,7 +75,7 @@ async def _creations(kubeconfig: str, file: Path) -> list[tuple[float, float, fl
         alone: list[list[float]] = [[], []]
         for _ in range(ALONE_ROUNDS):
             for pool, times in zip(pools, alone, strict=True):
-                times += await _one_at_a_time(pool)
+                times.extend(await _one_at_a_time(pool))
         for _ in range(ROUNDS):
             for pool in pools:
                 await pool.sample()
