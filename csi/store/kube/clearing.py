@@ -19,8 +19,8 @@ from csi.store.kube.writing import Foreign
 
 _log = structlog.get_logger(__name__)
 
-# Turns of the loop in which those who waited for the commit go on: to prepare and send a request takes the processor from
-# them. Turns and not a time: the order of what follows must not depend on the machine (``tests/crash`` counts on it).
+# Turns of the loop in which those who waited for the commit go on: to prepare and send a request takes the processor
+# from them. Turns and not a time: what follows must not depend on the machine (``tests/crash`` counts on its order).
 _COURTESY = 12
 
 
