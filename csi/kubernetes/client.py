@@ -24,7 +24,7 @@ from csi.kubernetes.api import Answer, ApiUnreachable, Body, WatchRefused
 _TOKEN = "BearerToken"  # noqa: S105 - what the client calls the entry
 _CHUNK = 1 << 16
 _HEARTBEAT = 15.0  # seconds between two questions whether the other end of a websocket is there
-_LINGER = 0.02  # seconds
+_LINGER, _TURN = 20, 0.001  # turns of the loop, and seconds that one takes at least
 
 
 class KubernetesApi:
@@ -99,8 +99,10 @@ class KubernetesApi:
         connected, self._client = self._client, None
         if connected is not None:
             await connected.close()
-            # Connections that were cut off in their making let go of their sockets in the next turns of the loop.
-            await asyncio.sleep(_LINGER)
+            # Connections that were cut off in their making let go of their sockets in the next turns of the loop, and
+            # on a busy machine no time is enough for these.
+            for _ in range(_LINGER):
+                await asyncio.sleep(_TURN)
 
     async def _send(
         self,

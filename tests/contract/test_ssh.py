@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -184,13 +185,16 @@ async def test_callers_that_go_away_while_a_session_opens_leave_none_behind(
 
 async def test_a_host_that_is_not_there(server: Sshd, runner_with: MakeRunner) -> None:
     server.stop()
-    runner = runner_with()
-    host = a_host(server.manage)
-    first = await unreachable(runner, host)
-    assert host.manage in first
-    assert "refused" in first.lower()
-    again = await unreachable(runner, host)
-    assert re.search(r"refused.*; next try in 0\.\d s", again, re.IGNORECASE)
+    with socket.socket() as held:  # so that nobody else listens there meanwhile
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", server.port))
+        runner = runner_with()
+        host = a_host(server.manage)
+        first = await unreachable(runner, host)
+        assert host.manage in first
+        assert "refused" in first.lower()
+        again = await unreachable(runner, host)
+        assert re.search(r"refused.*; next try in 0\.\d s", again, re.IGNORECASE)
 
 
 async def test_a_host_that_comes_back_is_soon_used_again(server: Sshd, runner_with: MakeRunner) -> None:
