@@ -24,7 +24,7 @@ from csi.kubernetes.api import Answer, ApiUnreachable, Body, WatchRefused
 _TOKEN = "BearerToken"  # noqa: S105 - what the client calls the entry
 _CHUNK = 1 << 16
 _HEARTBEAT = 15.0  # seconds between two questions whether the other end of a websocket is there
-_LINGER, _TURN = 20, 0.001  # turns of the loop, and seconds that one takes at least
+_LINGER, _TURN = 20, 0.001  # turns of the loop, and the seconds that each takes at least
 
 
 class KubernetesApi:

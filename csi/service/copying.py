@@ -198,8 +198,8 @@ class Copying:
         Raises: Unavailable if a brick has gone down since ``prepare``: its copy may lack what the others have.
         """
         ended = await self._on_pools(behind, self._gluster.unhold)
-        found = [self._unfit(task.volume) for task in tasks]
-        for task, why in zip(tasks, await together(found), strict=True):
+        reasons = await together(self._unfit(task.volume) for task in tasks)
+        for task, why in zip(tasks, reasons, strict=True):
             if why:
                 raise Unavailable(
                     f"volume {task.volume.name!r} was no longer whole when it had been copied: {why}; what was copied "
