@@ -20,6 +20,7 @@ from csi.mounts.probe import Probes
 from csi.mounts.remote import RemoteClients
 from csi.mounts.simulated import Health, SimulatedMounter
 from tests.lab.pool import Lab
+from tests.lab.system import wait_for
 from tests.mounts_daemon import MountsDaemon
 
 VOLUME = "contract"
@@ -77,6 +78,12 @@ class SimulatedWorld:
 
     async def close(self) -> None:
         await self.mounter.close()
+
+
+def states(pid: int) -> set[str]:
+    """Of all threads of a process, as /proc tells them."""
+    found = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in found}
 
 
 class RealWorld:
@@ -151,6 +158,8 @@ class GlusterWorld(RealWorld):
             case Health.SILENT:
                 self.probes.timeout = 1.0
                 os.kill(pid, 19)
+                # One of its threads has to take the signal up before the others hear of it.
+                wait_for("the pause of the client", lambda: states(pid) == {"T"}, 5)
             case Health.AWAY:
                 self.lab.run("host1", ["gluster", "--mode=script", "volume", "stop", VOLUME])
             case Health.WELL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import threading
@@ -72,12 +73,20 @@ def counted(roots: Sequence[Path]) -> int:
     there = sorted(int(path.name) for root in roots for path in root.iterdir() if path.name.isdecimal())
     assert there == list(range(len(there))), "a file is there, and one before it is not"
     for number in there:
-        data = (roots[number % len(roots)] / f"{number:06d}").read_bytes()
-        if number < len(there) - 1:
-            assert data == b"%06d\n" % number * 20, f"file {number} is not whole, and a later one is there"
-    last = len(there) - 1
-    whole = last >= 0 and (roots[last % len(roots)] / f"{last:06d}").read_bytes() == b"%06d\n" % last * 20
-    return len(there) if whole else last
+        if read(roots[number % len(roots)] / f"{number:06d}") != b"%06d\n" % number * 20:
+            assert number == len(there) - 1, f"file {number} is not whole, and a later one is there"
+            return number
+    return len(there)
+
+
+def read(path: Path) -> bytes:
+    """Nothing of a file that was on one brick only when the barrier came: until that is healed nobody can read it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno not in (errno.ENOTCONN, errno.ENOENT):
+            raise
+        return b""
 
 
 @pytest.mark.parametrize("kind", ["replicate", "arbiter", "disperse", "sharded"])
