@@ -64,7 +64,7 @@ def _write(client: Client, volume: pb.Volume, work: Path, gib: int) -> None:
 
 
 def _rounds(client: Client, volume: pb.Volume) -> tuple[list[float], list[float], list[float]]:
-    snapshots, clones, creates = [], [], []
+    snapshots, clones, creates = list[float](), list[float](), list[float]()
     source = pb.VolumeContentSource(volume=pb.VolumeContentSource.VolumeSource(volume_id=volume.volume_id))
     for number in range(ROUNDS + 1):
         taken: list[str] = []

@@ -112,8 +112,8 @@ def test_every_variable_is_a_setting(name: str) -> None:
 def test_the_program_takes_the_settings(name: str) -> None:
     for one in workloads(rendered(name)):
         for container in one.containers:
-            given = environment(container).items()
-            given = {key: value or "a-node" for key, value in given if value or key.endswith("_ID")}
+            said = environment(container).items()
+            given = {key: value or "a-node" for key, value in said if value or key.endswith("_ID")}
             config.load(None, given)
 
 

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -231,7 +231,7 @@ class Cluster:
         """As the administrator. With ``check`` a failure is an error that says what it said."""
         return kubectl(self.kubeconfig, words, stdin, check, seconds)
 
-    def apply(self, *objects: dict[str, object]) -> None:
+    def apply(self, *objects: Mapping[str, object]) -> None:
         """``kubectl apply`` of objects as Kubernetes knows them."""
         self.kubectl("apply", "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 

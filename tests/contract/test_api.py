@@ -141,7 +141,7 @@ async def test_the_generation_counts_what_is_asked_for(api: Api) -> None:
 async def test_a_status_and_the_rest_are_written_apart(api: Api) -> None:
     path = path_of(resting(1))
     made = await create(api, resting(1))
-    both = [
+    both: list[dict[str, object]] = [
         {"op": "add", "path": "/status", "value": {"phase": "yes"}},
         {"op": "add", "path": "/spec/until", "value": 2.5},
     ]

@@ -197,6 +197,9 @@ async def test_of_two_that_race_the_higher_one_is_obeyed(controllers: Controller
 
     _, higher = await asyncio.gather(act(5), act(6))
     assert higher == 10
+    # A session that was idle when it was ended is asked once more in vain.
+    with pytest.raises(HostUnreachable):
+        await controllers.true(runners[5])
     with pytest.raises(Superseded):
         await controllers.true(runners[5])
 

@@ -70,6 +70,7 @@ class _Trials:
 
 async def _held(kubeconfig: str) -> int:
     api = KubernetesApi(kubeconfig)
+    left: list[Volume | Operation] = []
     try:
         for _ in range(100):
             records = (await snapshot.load(api)).records

@@ -102,8 +102,11 @@ def fill(root: Path) -> None:
     subprocess.run(["sync", "-f", str(root)], check=True, timeout=60)
 
 
-def contents(root: Path) -> dict[str, object]:
-    found: dict[str, object] = {}
+Contents = dict[str, tuple[str, int, object]]  # of each path: its mode, its group, and what it is
+
+
+def contents(root: Path) -> Contents:
+    found: Contents = {}
     for path in sorted(root.rglob("*")):
         told = path.lstat()
         if path.is_symlink():

@@ -17,7 +17,7 @@ from csi.core import naming
 from csi.hosts import shell
 from tests.driver import GIB, Client, Driver, capability
 from tests.lab import Lab
-from tests.lab.copies import TYPES, contents, copy, drop, mounted, take
+from tests.lab.copies import TYPES, Contents, contents, copy, drop, mounted, take
 from tests.lab.host import loops_on
 from tests.lab.system import wait_for
 
@@ -58,8 +58,8 @@ def fill(root: Path) -> None:
     subprocess.run(["sync", "-f", str(root)], check=True, timeout=60)
 
 
-def regrouped(found: dict[str, object], old: int, new: int) -> dict[str, object]:
-    return {name: (mode, new if gid == old else gid, what) for name, (mode, gid, what) in found.items()}  # type: ignore[misc]
+def regrouped(found: Contents, old: int, new: int) -> Contents:
+    return {name: (mode, new if gid == old else gid, what) for name, (mode, gid, what) in found.items()}
 
 
 def allowed(root: Path, gid: int) -> bool:

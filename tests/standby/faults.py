@@ -242,7 +242,7 @@ async def run(pair: LabPair, case: Case, name: str) -> Outcome:
     at_first = pair.lab.leftovers(2.0)
     left = pair.lab.leftovers(_LINGERING) if at_first else []
     outcome.slow = [what for what in at_first if what not in left]
-    left += [f"record {record.id}" for record in (*volumes, *operations)]
+    left += [f"record {volume.id}" for volume in volumes] + [f"record {operation.id}" for operation in operations]
     outcome.problems += [f"after the deletion: {what}" for what in left]
     return outcome
 

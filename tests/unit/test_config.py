@@ -14,11 +14,11 @@ from csi.core.errors import ConfigInvalid
 from csi.settings import Settings
 
 
-def load(path: Path | None = None, **environ: str) -> Settings:
+def load(path: Path | None = None, /, **environ: str) -> Settings:
     return config.load(path, environ)
 
 
-def problems(path: Path | None = None, **environ: str) -> tuple[str, ...]:
+def problems(path: Path | None = None, /, **environ: str) -> tuple[str, ...]:
     with pytest.raises(ConfigInvalid) as caught:
         config.load(path, environ)
     return caught.value.problems
@@ -234,7 +234,7 @@ def test_a_file_that_is_no_text(file: Path) -> None:
 def test_settings_do_not_change() -> None:
     settings = load()
     with pytest.raises(ValidationError):
-        settings.ssh.port = 1
+        settings.ssh.port = 1  # type: ignore[misc]
 
 
 # --- what only this machine can tell ----------------------------------------------------------

@@ -57,7 +57,7 @@ async def test_a_cancellation_comes_through_though_a_call_fails_in_the_same_mome
 
 async def test_what_lost_a_cancellation_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "_AGAIN", 0.01)
-    lost = []
+    lost: list[str] = []
 
     async def for_ever(losses: int) -> None:
         while True:

@@ -114,7 +114,11 @@ class SimulatedHost:
 
     def hold(self, directory: str) -> Callable[[], None]:
         process: Process = self.machine.spawn("holder", ("holder",), directory)
-        return lambda: [self.machine.kill(process.pid), None][1]
+
+        def let_go() -> None:
+            self.machine.kill(process.pid)
+
+        return let_go
 
     def reboot(self) -> None:
         self.machine.reboot()

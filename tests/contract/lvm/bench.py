@@ -19,7 +19,7 @@ KINDS = ("simulated", *([pytest.param("lab", marks=pytest.mark.lab)] if vm.insid
 
 @dataclass
 class LvmBench(Bench):
-    on: SimulatedLvmHost | LaboratoryLvmHost  # type: ignore[assignment]
+    on: SimulatedLvmHost | LaboratoryLvmHost
     backend: LvmCopies  # type: ignore[assignment]
 
     def placed(

@@ -25,7 +25,8 @@ def _simulated(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[
     async def alike(**fixtures: object) -> None:
         await test(**fixtures)
 
-    return pytest.mark.parametrize("bench", ["simulated"], indirect=True)(alike)
+    marked: Callable[..., Awaitable[None]] = pytest.mark.parametrize("bench", ["simulated"], indirect=True)(alike)
+    return marked
 
 
 # Those that say nothing of how a backend keeps its bricks run here too, with the fixture of this directory.

@@ -65,11 +65,13 @@ async def test_a_copy_becomes_a_brick_and_each_may_go_first(bench: LvmBench) -> 
     bench.on.write(f"{source.brick.path}/file", "first")
     copy = copy_of(source)
     (measured,) = (await bench.backend.flush(host, [source])).taken
+    copied = None
     for _ in range(2):  # what is there is replaced
         copied = await bench.backend.copy(host, [Pair(source, copy)], HOLD)
         assert copied.moment > 0
         assert await bench.backend.release(host, [source], HOLD)
     (sealed,) = await bench.backend.seal(host, [copy])
+    assert copied is not None
     assert copied.taken == (sealed,)
     assert 0 < sealed <= measured + measured // 20 + (24 << 20)
     bench.on.write(f"{source.brick.path}/file", "second")

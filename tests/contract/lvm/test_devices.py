@@ -11,7 +11,7 @@ from csi.bricks.identity import DeviceMark
 from csi.bricks.lvm import LvmBackend
 from csi.core import naming
 from csi.core.errors import InUse, InvalidRequest, Unavailable
-from csi.core.model import DeviceId
+from csi.core.model import Backend, DeviceId
 from tests.contract.bricks import test_devices
 from tests.contract.bricks.bench import INSTANCE, whole
 from tests.contract.lvm.bench import LvmBench, pool
@@ -45,7 +45,7 @@ async def test_a_device_is_given_back_only_if_it_is_ours_and_empty(bench: LvmBen
         await other.give_back(bench.on.host, device)
     for _ in range(2):  # once more is fine
         await bench.backend.give_back(bench.on.host, device)
-    assert await bench.backend.check(bench.on.host, device.path)
+    assert (await bench.backend.check(bench.on.host, device.path)).backend is Backend.LVM
     await bench.backend.claim(bench.on.host, device, INSTANCE)
     # What somebody else has by now is left to him.
     strange = replace(bench.devices[1], id=DeviceId("e" * 32))

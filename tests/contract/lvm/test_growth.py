@@ -66,6 +66,7 @@ async def test_a_pool_is_extended_once_and_its_brick_says_what_it_takes(bench: L
     wanted = PoolSize(placed.brick.id, before.size + (100 << 20), before.metadata_size + (4 << 20))
     taking = replace(placed.brick, footprint=placed.brick.footprint + (104 << 20))
     larger = replace(placed, identity=replace(placed.identity, brick=taking))
+    after = before
     for _ in range(2):
         await bench.backend.extend_pools(bench.on.host, [larger], [wanted])
         after = await look()

@@ -15,6 +15,7 @@ from tests.keeping import DoubleHand, Hand, KubectlHand, hosts
 
 @pytest.fixture(params=["double", pytest.param("kubectl", marks=pytest.mark.cluster)])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    kubeconfig = ""
     if request.param == "double":
         server = Server()
         hand: Hand = DoubleHand(server)
@@ -28,5 +29,5 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     yield bench
     await bench.life.end()
     await bench.hand.close()
-    if request.param == "kubectl":
+    if kubeconfig:
         await wipe(kubeconfig)

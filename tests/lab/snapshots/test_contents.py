@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import time
@@ -21,11 +22,11 @@ from tests.lab.system import wait_for
 pytestmark = pytest.mark.lab
 
 
-def unhealed(lab: Lab, volume: pb.Volume) -> str:
+def healed(lab: Lab, volume: pb.Volume) -> bool:
     name = volume.volume_context["glusterVolume"]
     said = lab.run(lab.hosts[0], ["gluster", "--mode=script", "volume", "heal", name, "info", "summary"], check=False)
     counts = [line.split(":")[1].strip() for line in said.stdout.splitlines() if line.startswith("Total Number")]
-    return "" if not any(count not in ("0", "") for count in counts) else said.stdout
+    return all(count in ("0", "") for count in counts)
 
 
 # Two sets have all that one has.
@@ -74,7 +75,7 @@ def _is_there_again(client: Client, lab: Lab, tmp_path: Path, parameters: dict[s
             assert contents(root) == expected
             if parameters["volumeType"] != "none":
                 # A write that was under way in the copied moment is finished by the daemons.
-                wait_for("nothing to heal", lambda made=made: unhealed(lab, made) == "", 60)
+                wait_for("nothing to heal", functools.partial(healed, lab, made), 60)
             # It is a volume as any other: what is renamed and removed in it is so.
             for number in range(5, 40):
                 (root / f"new-{number}").rename(root / f"again-{number}")
@@ -93,7 +94,8 @@ def test_a_restored_volume_can_be_larger(client: Client, tmp_path: Path) -> None
     with pytest.raises(grpc.RpcError) as refused:
         copy(client, "smaller", snapshot, size=GIB // 2)
     assert refused.value.code() is grpc.StatusCode.OUT_OF_RANGE
-    for number, source in enumerate((snapshot, volume)):
+    sources: tuple[pb.Snapshot | pb.Volume, ...] = (snapshot, volume)
+    for number, source in enumerate(sources):
         larger = copy(client, f"larger-{number}", source, size=2 * GIB)
         assert larger.capacity_bytes == 2 * GIB
         with mounted(client, larger, tmp_path) as root:

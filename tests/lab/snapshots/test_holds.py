@@ -174,7 +174,7 @@ def test_a_driver_that_dies_while_writers_are_held_up_leaves_nobody_waiting(driv
         driver.start(topology=False)
         with driver.client() as client:
             request = pb.CreateSnapshotRequest(name="s", source_volume_id=volume.volume_id)
-            pending = client.controller.CreateSnapshot.future(request, timeout=60)  # type: ignore[attr-defined]
+            pending = client.controller.CreateSnapshot.future(request, timeout=60)
             deadline = time.monotonic() + 20
             while "features.barrier: enable" not in lab.run(lab.hosts[0], info).stdout:
                 assert time.monotonic() < deadline

@@ -12,7 +12,7 @@ from csi.core.model import Volume
 from tests.unit.core.test_growth import _plain
 
 
-def volume(sets: int = 1, **parameters: str) -> Volume:
+def volume(sets: int = 1, /, **parameters: str) -> Volume:
     made, spec = _plain(), params.parse(parameters).spec
     return replace(made, spec=spec, bricks=made.bricks[: spec.durability.set_size] * sets)
 

@@ -224,7 +224,7 @@ def test_the_order_of_the_records_makes_no_difference(
 ) -> None:
     mixed = list(records)
     source.shuffle(mixed)  # type: ignore[attr-defined]
-    answers = []
+    answers: list[Layout | str] = []
     for state in (inventory(*records), inventory(*mixed)):
         try:
             answers.append(place(state, CLUSTER, request))

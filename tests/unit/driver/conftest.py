@@ -49,7 +49,8 @@ def capability(mode: int = pb.VolumeCapability.AccessMode.MULTI_NODE_MULTI_WRITE
 
 def block() -> pb.VolumeCapability:
     return pb.VolumeCapability(
-        block=pb.VolumeCapability.BlockVolume(), access_mode=pb.VolumeCapability.AccessMode(mode=1)
+        block=pb.VolumeCapability.BlockVolume(),
+        access_mode=pb.VolumeCapability.AccessMode(mode=pb.VolumeCapability.AccessMode.SINGLE_NODE_WRITER),
     )
 
 
@@ -250,5 +251,5 @@ def log() -> Iterator[list[structlog.typing.EventDict]]:
     capture = structlog.testing.LogCapture()
     before = structlog.get_config()
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, capture], cache_logger_on_first_use=False)
-    yield cast(list[structlog.typing.EventDict], capture.entries)
+    yield capture.entries
     structlog.configure(**before)

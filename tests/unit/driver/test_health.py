@@ -51,6 +51,7 @@ async def test_only_health_is_served() -> None:
     health = HealthPort("127.0.0.1:0", {})
     port = await health.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        probe: grpc.aio.UnaryUnaryMultiCallable[None, None]
         probe = channel.unary_unary("/csi.v1.Identity/Probe", lambda _: b"", lambda _: None)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await probe(None, timeout=5)

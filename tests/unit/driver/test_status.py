@@ -21,7 +21,7 @@ def subclasses(kind: type[DriverError]) -> Iterator[type[DriverError]]:
             yield from subclasses(child)
 
 
-@pytest.mark.parametrize("kind", sorted(set(subclasses(DriverError)), key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", sorted(set(subclasses(DriverError)), key=str))
 def test_every_error_has_a_row(kind: type[DriverError]) -> None:
     assert any(ancestor in status.TABLE for ancestor in kind.__mro__), f"{kind.__name__} has no row in status.TABLE"
 

@@ -27,7 +27,7 @@ SHELLS = {
     if shutil.which(argv[0])
 }
 
-anything = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)) | st.sampled_from("'\"\\$`;\n"))
+anything = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.sampled_from("'\"\\$`;\n"))
 syntax = st.lists(st.sampled_from([*"'\"\\$`;&|<>(){}*?[]#~=!% \n\t\udcff\x81", "$(id)", "`id`", "-n", "if", "\r\n"]))
 words = anything | syntax.map("".join)
 
@@ -163,8 +163,8 @@ def test_an_answer_is_the_same_in_whatever_pieces_it_comes(
     outputs: list[tuple[bytes, bytes, int]], cuts: list[int], noise: bytes
 ) -> None:
     streams = []
-    for stream in (0, 1):
-        body = b"".join(output[stream] + mark(index, output[2]) for index, output in enumerate(outputs))
+    for said in ([out for out, _, _ in outputs], [err for _, err, _ in outputs]):
+        body = b"".join(text + mark(index, outputs[index][2]) for index, text in enumerate(said))
         streams.append(noise + mark("begin", 0) + body + mark("end", 0))
     reply = Reply(NONCE)
     for number, stream in enumerate(streams):
@@ -211,8 +211,12 @@ class Host:
 
     def __init__(self, shell: list[str], directory: Path) -> None:
         self._shell = shell
-        self.mandate = lambda term: Mandate("i", term, f"holder-{term}", f"{directory}/terms", f"{directory}/sessions")
+        self._directory = directory
         self._open: list[subprocess.Popen[bytes]] = []
+
+    def mandate(self, term: int) -> Mandate:
+        at = self._directory
+        return Mandate("i", term, f"holder-{term}", f"{at}/terms", f"{at}/sessions")
 
     def enter(self, term: int) -> tuple[subprocess.Popen[bytes], Result]:
         shell = subprocess.Popen(self._shell, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True, cwd="/")
@@ -235,7 +239,7 @@ class Host:
             shell.communicate()
 
 
-@pytest.fixture(params=SHELLS.values(), ids=SHELLS)
+@pytest.fixture(params=list(SHELLS.values()), ids=list(SHELLS))
 def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
     host = Host(request.param, tmp_path)
     yield host

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from csi.core.errors import (
     TooLarge,
     Unavailable,
 )
-from csi.core.model import BrickRole, OperationKind, Volume
+from csi.core.model import BrickId, BrickRole, OperationKind, Volume
 from csi.hosts.simulated.filesystem import FileSystem
 from csi.hosts.simulated.world import Fault, Kind
 from csi.service.expansion import ExpandRequest
@@ -34,7 +35,7 @@ async def expand(pool: Pool, volume: Volume, required: int, limit: int = 0) -> V
     return await pool.core.expansion.expand(ExpandRequest(volume.id, required, limit))
 
 
-def brick_sizes(pool: Pool, volume: Volume) -> dict[str, int]:
+def brick_sizes(pool: Pool, volume: Volume) -> dict[BrickId, int]:
     """The size of the file system of each brick, as its host has it."""
     inventory = pool.core.outside.store.inventory
     found = {}
@@ -75,7 +76,7 @@ def used(pool: Pool) -> int:
 @pytest.mark.parametrize(
     "parameters", [{}, {"arbiter": "true"}, {"volumetype": "disperse:2:1"}, {"volumetype": "none"}]
 )
-async def test_every_kind_of_volume_grows(pool: Pool, parameters: dict[str, str]) -> None:
+async def test_every_kind_of_volume_grows(pool: Pool, parameters: dict[str, Any]) -> None:
     volume = await pool.create(**parameters)
     for size in (2 * GIB, 5 * GIB + 1):
         larger = await expand(pool, volume, size)
@@ -284,7 +285,7 @@ async def wide(pool: Pool) -> Pool:
 @pytest.mark.parametrize(
     "parameters", [{}, {"arbiter": "true"}, {"volumetype": "disperse:2:1"}, {"volumetype": "none"}]
 )
-async def test_a_device_that_lacks_room(wide: Pool, parameters: dict[str, str]) -> None:
+async def test_a_device_that_lacks_room(wide: Pool, parameters: dict[str, Any]) -> None:
     plain = await wide.create("plain", **parameters)
     share = 45 * GIB if "disperse:2:1" in parameters.values() else 25 * GIB
     with pytest.raises(TooLarge):

@@ -8,7 +8,7 @@ import pytest
 
 from csi.copyports import FoundCopy
 from csi.core.errors import NotFound
-from csi.core.model import ClusterId, Snapshot, SnapshotState
+from csi.core.model import ClusterId, Gid, Snapshot, SnapshotState
 from csi.ports import Remove
 from csi.service import finding
 from csi.service.restoring import place
@@ -121,7 +121,7 @@ async def test_what_they_say_must_agree(pool: Pool) -> None:
     assert whole.state is SnapshotState.READY
     assert whole.copies == tuple(replace(c, footprint=whole.copies[0].footprint) for c in taken.copies)
     assert assemble(parts, "another") == finding.FoundSnapshots()
-    for other in (replace(parts[1].identity, gid=9), replace(parts[1].identity, volume_name="x")):
+    for other in (replace(parts[1].identity, gid=Gid(9)), replace(parts[1].identity, volume_name="x")):
         (stray,) = assemble([parts[0], replace(parts[1], identity=other), parts[2]]).strays
         assert "different things" in stray
     (stray,) = assemble([*parts, parts[0]]).strays

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from csi import metrics
 from csi.clock import SystemClock
 from csi.core.errors import Unavailable
-from csi.core.model import Backend, BrickId, Cluster, ClusterId, Device, DeviceId, Host, HostId
+from csi.core.model import Backend, BrickId, Cluster, ClusterId, Device, DeviceId, Host, HostId, Record
 from csi.core.pools import GroupFullness, PoolFullness, PoolLimit
 from csi.ports import Put
 from csi.service.fullness import Fullness
@@ -45,7 +45,8 @@ class Gauge:
 async def watching(gauge: Gauge) -> Fullness:
     store = MemoryStore()
     await store.open()
-    await store.commit([Put(record) for record in (Cluster(CLUSTER), *HOSTS, *DEVICES, FILES)])
+    records: list[Record] = [Cluster(CLUSTER), *HOSTS, *DEVICES, FILES]
+    await store.commit([Put(record) for record in records])
     return Fullness(gauge, SystemClock(), store, 1, PoolLimit())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def groups(pool: Pool, volume: Volume, name: str = "") -> set[int]:
     return found
 
 
-async def filled(pool: Pool, **parameters: str) -> Volume:
+async def filled(pool: Pool, **parameters: Any) -> Volume:
     volume = await pool.create(**parameters)
     assert volume.gid == SOURCE
     for brick in volume.bricks:
@@ -69,7 +70,8 @@ async def test_all_files_of_the_group_have_the_new_one(pool: Pool, kind: SourceK
 
 async def test_the_source_s_group_is_kept_where_nothing_is_said(pool: Pool) -> None:
     volume = await filled(pool)
-    for said in ({}, {"restoregid": "source"}):
+    choices: list[dict[str, Any]] = [{}, {"restoregid": "source"}]
+    for said in choices:
         made = await pool.copy(of(volume), **said)
         assert made.gid == SOURCE
         assert groups(pool, made, "deep/file") == {SOURCE}

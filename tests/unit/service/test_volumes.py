@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ async def test_no_space_says_what_would_fit_and_changes_nothing(pool: Pool) -> N
 
 
 async def test_gids_run_out_and_come_back(pool: Pool) -> None:
-    only = {"gidmin": "3000", "gidmax": "3000"}
+    only: dict[str, Any] = {"gidmin": "3000", "gidmax": "3000"}
     volume = await pool.create("first", **only)
     with pytest.raises(GidsExhausted, match="3000"):
         await pool.create("second", **only)

@@ -350,6 +350,6 @@ async def test_the_stores_next_write_needs_no_second_look_after_a_status(bench: 
         asked.append(method)
         return await inner(method, path, *rest)  # type: ignore[arg-type]
 
-    bench.store._api.request = counted  # type: ignore[method-assign]
+    bench.store._api.request = counted  # type: ignore[method-assign,assignment]
     await bench.store.commit([Put(replace(bench.store.inventory.hosts[HOST.id], zone=3))])
     assert asked == ["PATCH"]

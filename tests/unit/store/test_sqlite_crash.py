@@ -12,7 +12,6 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -77,9 +76,10 @@ def killed_at(path: Path, statement: int) -> bool:
     """Do the commit in a process that is killed when it comes to its n-th statement; False: it has fewer."""
 
     async def work() -> None:
-        connect, connections = sqlite3.connect, []
+        connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+        connections: list[sqlite3.Connection] = []
 
-        def watched(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        def watched(*args: object, **kwargs: object) -> sqlite3.Connection:
             connections.append(connect(*args, check_same_thread=False, **kwargs))
             return connections[-1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
@@ -52,9 +52,10 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, sqlite3.Error]
 
 async def test_a_full_disk_changes_nothing_and_passes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = await fill(path)
-    connect, opened = sqlite3.connect, []
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+    opened: list[sqlite3.Connection] = []
 
-    def bounded(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+    def bounded(*args: object, **kwargs: object) -> sqlite3.Connection:
         connection = connect(*args, check_same_thread=False, **kwargs)
         connection.execute("PRAGMA max_page_count = 1")  # as many as there are
         opened.append(connection)
