@@ -1,9 +1,9 @@
 # What the protocol of hosts/shell.py needs in each shell. Verbs for scripts are in verbs.sh, whose rules hold here too.
 
-# INDEX STATUS: the command with this index has ended. Both streams carry the marker, so that each can be cut by itself.
+# INDEX STATUS [INDEX STATUS]: the command with this index has ended. Both streams carry the marker, so that each can be cut by itself.
 csi_mark() {
-    printf '%s:%s:%s\n' "$csi_nonce" "$1" "$2"
-    printf '%s:%s:%s\n' "$csi_nonce" "$1" "$2" >&2
+    printf "$csi_nonce:%s:%s\\n" "$@"
+    printf "$csi_nonce:%s:%s\\n" "$@" >&2
 }
 
 # [TERM_FILE SESSIONS TERM HOLDER]: prints who this shell is: process id, start time in ticks, id of this boot. No other process

@@ -62,9 +62,11 @@ def compile_script(script: Script, nonce: str) -> bytes:
     Raises: ValueError for what cannot be said to a shell.
     """
     body = "".join(_command(index, command) for index, command in enumerate(script.commands))
-    # The loop is there for `break` alone: it ends the script at its first failure and leaves the shell alive.
+    # The loop is there for `break` alone: it ends the script at its first failure and leaves the shell alive. Whatever
+    # command was the last one is marked together with the end: each write is a packet on its way to us.
     return _encode(
-        f"csi_nonce={nonce}; csi_mark {_BEGIN} 0; while :; do\n{body}break; done </dev/null; csi_mark {_END} 0\n"
+        f"csi_nonce={nonce}; csi_mark {_BEGIN} 0; while :; do\n{body}break; done </dev/null; "
+        f"csi_mark $csi_index $csi_status {_END} 0\n"
     )
 
 
@@ -94,15 +96,18 @@ def _words(argv: Sequence[str], *, program: bool = False) -> str:
 
 
 def _command(index: int, command: Command) -> str:
+    """The mark of the command before goes out first: then there is one."""
     words = _words(command.argv)
     if command.stdin:
         # The first half is quiet because the command may end without reading all of it.
         words = f"printf %s {quote(command.stdin)} 2>/dev/null | {words}"
     accepted = "|".join(str(int(status)) for status in command.ok) or "none"
-    run = f"{words}\ncsi_status=$?; csi_mark {index} $csi_status; case $csi_status in {accepted}) ;; *) break ;; esac\n"
+    before = "csi_mark $csi_index $csi_status\n" if index else ""
+    run = f"{words}\ncsi_status=$? csi_index={index}; case $csi_status in {accepted}) ;; *) break ;; esac\n"
     if not command.unless:
-        return run
-    return f"if {_words(command.unless)} >/dev/null 2>&1; then csi_mark {index} {_SKIPPED}; else\n{run}fi\n"
+        return before + run
+    skipped = f"csi_status={_SKIPPED} csi_index={index}"
+    return f"{before}if {_words(command.unless)} >/dev/null 2>&1; then {skipped}; else\n{run}fi\n"
 
 
 @dataclass(slots=True)

@@ -199,24 +199,53 @@ csi_brick_correct() {
     fi
 }
 
+# SAID FILE PART TEXT: as csi_brick_correct, of a file of which csi_brick_grow knows what it says.
+csi_brick_amend() {
+    case $1 in
+        new) ;;
+        alike) printf '%s\n' "$4" 1<>"$2" ;;
+        *) csi_brick_correct "$2" "$3" "$4" ;;
+    esac
+}
+
 # STEM MOUNT SIZE TEXT...: STEM.img, its loop device and the file system in it have at least SIZE bytes, while it is in use;
 # then its tag and brick.json say the first text. Before that each must be one of the texts. Nothing is ever cut off. Each
 # part is done again if it may have been done already: a size that one of them has says nothing of the next.
 csi_brick_grow() {
-    local stem mount size loop
+    local stem mount size found loop tag root
     stem=$1 mount=$2 size=$3
     shift 3
-    csi_brick_ours "$stem" "$mount" "$@" || return
-    loop=$(awk -v mount="$mount" '$5 == mount { for (i = 7; $i != "-" && i < NF; i++); loop = $(i + 2) } END { print loop }' \
-        /proc/self/mountinfo)
-    if [ -z "$loop" ] || [ ! -e "$stem.img" ]; then
+    # One look, by one program, since reading a tag of a kilobyte takes this shell as long as to start one: the device that is
+    # mounted, or -, and of each tag whether it says the first text (`new`), another (`alike` if it is as long, `known` if not),
+    # or something else (`strange`).
+    found=$(awk 'function said(file, line, i) {
+            line = ""
+            getline line <file
+            close(file)
+            for (i = 4; i < ARGC && line != ARGV[i]; i++);
+            if (i == ARGC) return "strange"
+            return i == 4 ? "new" : length(line) == length(ARGV[4]) ? "alike" : "known"
+        }
+        BEGIN {
+            loop = "-"
+            while ((getline <"/proc/self/mountinfo") > 0) {
+                if ($5 == ARGV[1]) { for (i = 7; $i != "-" && i < NF; i++); loop = $(i + 2) }
+            }
+            print loop, said(ARGV[2]), said(ARGV[3])
+        }' "$mount" "$stem.json" "$mount/brick.json" "$@") || return
+    loop=${found%% *} root=${found##* }
+    tag=${found#* } tag=${tag% *}
+    case "$tag $root" in
+        *strange*) csi_brick_ours "$stem" "$mount" "$@" || return ;;
+    esac
+    if [ "$loop" = - ] || [ ! -e "$stem.img" ]; then
         printf '%s\n' "$mount" >&2
         return 76
     fi
     # ">": at least. The flush that makes the grown file system durable makes the size of the image durable too.
     truncate -c -s ">$size" -- "$stem.img" && losetup -c "$loop" && xfs_growfs -d "$mount" >/dev/null || return
-    csi_brick_correct "$stem.json" "$stem.$$.json.part" "$1" &&
-        csi_brick_correct "$mount/brick.json" "$mount/brick.json.part" "$1"
+    csi_brick_amend "$tag" "$stem.json" "$stem.$$.json.part" "$1" &&
+        csi_brick_amend "$root" "$mount/brick.json" "$mount/brick.json.part" "$1"
 }
 
 # FSTAB ENTRY...: an entry is a whole line that is to be there, in place of another for its mount point, or a mount point
