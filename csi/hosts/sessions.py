@@ -116,9 +116,10 @@ class Shell:
         return self._program is not None or (self._reply is not None and not self._reply.done)
 
     def running(self, script: Script) -> tuple[str, ...]:
-        """The command of the present script that the shell has come to."""
+        """The command of the present script that the shell has come to; not a silent one, which are over at once."""
         reached = 0 if self._reply is None else self._reply.reached
-        return script.commands[min(reached, len(script.commands) - 1)].argv
+        there = script.commands[reached:] or script.commands[-1:]
+        return next((command for command in there if not shell.is_unmarked(command)), there[-1]).argv
 
     async def run(self, script: Script) -> tuple[Result, ...]:
         """A result for each command that was reached; whether they are good is not looked at.
@@ -129,7 +130,7 @@ class Shell:
 
     async def _exchange(self, script: Script, before: bytes = b"") -> tuple[Result, ...]:
         nonce = secrets.token_hex(16)
-        text = before + shell.compile_script(script, nonce)
+        text = before + shell.compile_script(script, nonce, first=bool(before))
         reply = self._reply = shell.Reply(nonce)
         if not self.gone:
             self._write(text)

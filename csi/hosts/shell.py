@@ -56,16 +56,18 @@ def prelude() -> str:
     return "\n".join([*settings, *lines, ""])
 
 
-def compile_script(script: Script, nonce: str) -> bytes:
+def compile_script(script: Script, nonce: str, *, first: bool = False) -> bytes:
     """The text that makes a shell run the script and mark its output with the nonce.
 
-    Raises: ValueError for what cannot be said to a shell.
+    ``first``: of a new shell; what its start-up files said is not the script's. Raises: ValueError for what cannot be
+    said to a shell.
     """
-    body = "".join(_command(index, command) for index, command in enumerate(script.commands))
+    body = "".join(_command(script, index) for index in range(len(script.commands)))
     # The loop is there for `break` alone: it ends the script at its first failure and leaves the shell alive. Whatever
     # command was the last one is marked together with the end: each write is a packet on its way to us.
+    begin = f"csi_mark {_BEGIN} 0; " if first else ""
     return _encode(
-        f"csi_nonce={nonce}; csi_mark {_BEGIN} 0; while :; do\n{body}break; done </dev/null; "
+        f"csi_nonce={nonce}; {begin}while :; do\n{body}break; done </dev/null; "
         f"csi_mark $csi_index $csi_status {_END} 0\n"
     )
 
@@ -95,14 +97,21 @@ def _words(argv: Sequence[str], *, program: bool = False) -> str:
     return " ".join(map(quote, argv))
 
 
-def _command(index: int, command: Command) -> str:
-    """The mark of the command before goes out first: then there is one."""
+def is_unmarked(command: Command) -> bool:
+    """Whether the next mark says of this command, too, that it has ended, and well."""
+    return command.silent and command.ok == (0,) and not command.unless
+
+
+def _command(script: Script, index: int) -> str:
+    """Before it goes out the mark of the one before, which was not the last then."""
+    command = script.commands[index]
     words = _words(command.argv)
     if command.stdin:
         # The first half is quiet because the command may end without reading all of it.
         words = f"printf %s {quote(command.stdin)} 2>/dev/null | {words}"
     accepted = "|".join(str(int(status)) for status in command.ok) or "none"
-    before = "csi_mark $csi_index $csi_status\n" if index else ""
+    marked = index > 0 and not is_unmarked(script.commands[index - 1])
+    before = "csi_mark $csi_index $csi_status\n" if marked else ""
     run = f"{words}\ncsi_status=$? csi_index={index}; case $csi_status in {accepted}) ;; *) break ;; esac\n"
     if not command.unless:
         return before + run
@@ -133,6 +142,8 @@ class _Stream:
             text = self.output.decode("utf-8", "surrogateescape")
             if self.dropped:
                 text += f"\n[{self.dropped} more bytes dropped]\n"
+            # Those that were silent have no marks of their own.
+            self.outputs += [("0", "")] * (int(index) - len(self.outputs))
             self.outputs.append((status, text))
         self.output.clear()
         self.dropped = 0

@@ -212,13 +212,13 @@ csi_brick_amend() {
 # then its tag and brick.json say the first text. Before that each must be one of the texts. Nothing is ever cut off. Each
 # part is done again if it may have been done already: a size that one of them has says nothing of the next.
 csi_brick_grow() {
-    local stem mount size found loop tag root
-    stem=$1 mount=$2 size=$3
+    local stem mount size seen loop tag root
+    stem=$1 mount=$2 size=$3 seen=/run/gluster-csi.seen.$$
     shift 3
-    # One look, by one program, since reading a tag of a kilobyte takes this shell as long as to start one: the device that is
-    # mounted, or -, and of each tag whether it says the first text (`new`), another (`alike` if it is as long, `known` if not),
-    # or something else (`strange`).
-    found=$(awk 'function said(file, line, i) {
+    # One look, by one program, since reading a tag of a kilobyte takes this shell as long as starting one, and into a file,
+    # since a copy of this shell takes as long again. It finds the device that is mounted, or -, and whether each tag says the
+    # first text (`new`), another (`alike` if it is as long, `known` if not), or something else (`strange`).
+    awk 'function said(file, line, i) {
             line = ""
             getline line <file
             close(file)
@@ -232,9 +232,7 @@ csi_brick_grow() {
                 if ($5 == ARGV[1]) { for (i = 7; $i != "-" && i < NF; i++); loop = $(i + 2) }
             }
             print loop, said(ARGV[2]), said(ARGV[3])
-        }' "$mount" "$stem.json" "$mount/brick.json" "$@") || return
-    loop=${found%% *} root=${found##* }
-    tag=${found#* } tag=${tag% *}
+        }' "$mount" "$stem.json" "$mount/brick.json" "$@" >"$seen" && read -r loop tag root <"$seen" || return
     case "$tag $root" in
         *strange*) csi_brick_ours "$stem" "$mount" "$@" || return ;;
     esac

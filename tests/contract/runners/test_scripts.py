@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -86,6 +87,23 @@ async def test_a_script_that_takes_too_long_names_the_command(bench: Bench) -> N
     assert caught.value.argv == slow
     assert caught.value.seconds == 0.3
     assert bench.host.manage in str(caught.value)
+
+
+async def test_what_is_silent_has_its_result_like_the_rest(bench: Bench) -> None:
+    silent = Command(bench.say(""), silent=True)
+    fails = Command(bench.say("out", "why", 3), silent=True)
+    assert await bench.run(silent, silent) == (Result(0), Result(0))
+    results = await bench.run(silent, bench.say("one"), silent, silent, bench.say("two"))
+    assert results == (Result(0), Result(0, "one"), Result(0), Result(0), Result(0, "two"))
+    with pytest.raises(CommandFailed) as caught:
+        await bench.run(silent, bench.say("one"), silent, fails, bench.say("never"))
+    assert (caught.value.argv, caught.value.status, caught.value.stderr) == (fails.argv, 3, "why")
+    told = replace(fails, ok=(0, 3))
+    assert await bench.run(silent, told, silent) == (Result(0), Result(3, "out", "why"), Result(0))
+    slow = bench.wait(60)
+    with pytest.raises(CommandTimeout) as late:
+        await bench.run(silent, bench.say("one"), silent, slow, timeout=0.3)
+    assert late.value.argv == slow
 
 
 async def test_the_host_is_usable_after_timeouts_and_cancellations(bench: Bench) -> None:

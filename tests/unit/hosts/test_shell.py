@@ -34,12 +34,19 @@ words = anything | syntax.map("".join)
 
 def answer(script: Script, shell: list[str], before: str = prelude()) -> tuple[Result, ...]:
     """What a real shell says to the script."""
-    text = before.encode() + compile_script(script, NONCE)
+    text = before.encode() + compile_script(script, NONCE, first=True)
     done = subprocess.run(shell, input=text, capture_output=True, timeout=60, check=False)
     reply = Reply(NONCE)
     reply.feed(0, done.stdout)
     assert reply.feed(1, done.stderr), (done.stdout, done.stderr)
     return reply.results()
+
+
+@pytest.mark.parametrize("shell", SHELLS.values(), ids=SHELLS)
+def test_what_a_new_shell_says_by_itself_is_not_the_scripts(shell: list[str]) -> None:
+    script = Script((Command(("echo", "out")), Command(("sh", "-c", "echo err >&2"))))
+    greeting = "echo 'Last login: never'; printf 'no newline' >&2\n"
+    assert answer(script, shell, greeting + prelude()) == (Result(0, "out\n"), Result(0, "", "err\n"))
 
 
 @pytest.mark.parametrize("shell", SHELLS.values(), ids=SHELLS)
@@ -84,8 +91,10 @@ def test_the_last_command_may_fail_without_ending_the_shell(shell: list[str]) ->
         shell, input=prelude().encode() + first + second, capture_output=True, timeout=60, check=False
     )
     reply = Reply(NONCE[::-1])
-    reply.feed(0, done.stdout)
-    assert reply.feed(1, done.stderr)
+    for number, stream in enumerate((done.stdout, done.stderr)):
+        _, _, later = stream.partition(exec_marker(NONCE))
+        reply.feed(number, later)
+    assert reply.done
     assert reply.results() == (Result(0, "alive\n"),)
 
 
