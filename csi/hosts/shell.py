@@ -2,8 +2,9 @@
 
 The text of one script is one compound command. The shell parses all of it before it runs any of it, so a script
 that a broken connection cut short does nothing. After each command the shell writes a marker with the command's
-status to both of its streams; a marker begins with a nonce that the commands can't know, so no output is taken for
-one. A command costs the shell nothing but its own process, and a verb (``verbs.sh``) not even that.
+status to both of its streams (after silent ones only if they failed, or nothing follows); a marker begins with a nonce
+that the commands can't know, so no output is taken for one. A command costs the shell nothing but its own process, and
+a verb (``verbs.sh``) not even that.
 """
 
 from __future__ import annotations
