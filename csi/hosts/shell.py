@@ -104,7 +104,7 @@ def is_unmarked(command: Command) -> bool:
 
 
 def _command(script: Script, index: int) -> str:
-    """Before it goes out the mark of the one before, which was not the last then."""
+    """One command of it. The mark of the command before goes out first: that one was not the last."""
     command = script.commands[index]
     words = _words(command.argv)
     if command.stdin:
