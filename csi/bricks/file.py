@@ -210,13 +210,13 @@ class FileBackend:
     def _evidence(self, bricks: Sequence[PlacedBrick], texts: Texts) -> list[Command]:
         """What destruction begins with. The shell does it by itself: it costs the host next to nothing."""
         ours = (("csi_brick_ours", filepaths.stem(p), filepaths.mount_point(p), *texts[p.brick.id]) for p in bricks)
-        return [*self._claimed(p.device for p in bricks), *(Command(words, silent=True) for words in ours)]
+        return [*self._claimed(p.device for p in bricks), *(Command(words) for words in ours)]
 
     def _claimed(self, devices: Iterable[Device]) -> list[Command]:
         """The mark of each device is looked at before anything else."""
         distinct = {device.id: device for device in devices}
         marks = ((_mark_path(d), identity.write(identity.DeviceMark(self._instance, d.id))) for d in distinct.values())
-        return [Command(("csi_device_claimed", *words), silent=True) for words in marks]
+        return [Command(("csi_device_claimed", *words)) for words in marks]
 
     async def _run(self, host: Host, commands: Sequence[Command]) -> tuple[Result, ...]:
         try:
@@ -262,7 +262,7 @@ def _make(placed: PlacedBrick, texts: Sequence[str]) -> list[Command]:
     # image, and the maps for copies inside it would take 0.6 % of the space.
     inodes = "maxpct=100" if brick.role is BrickRole.ARBITER else "size=512"
     commands = [
-        Command(("csi_brick_tag", stem, *texts), silent=True),
+        Command(("csi_brick_tag", stem, *texts)),
         Command(
             ("csi_brick_format", stem, str(brick.size), proto, gid, "-m", "reflink=0", "-i", inodes, "-n", "size=8192")
         ),

@@ -49,8 +49,8 @@ class FileCopies(FileBackend):
         def script(texts: Texts) -> list[Command]:
             return [
                 *self._evidence(bricks, texts),
-                *(Command(("csi_brick_tag", filepaths.stem(p), *texts[p.brick.id]), silent=True) for p in new),
-                *(Command(("csi_copy_tag", stem(c), *texts[c.copy.id]), silent=True) for c in kept),
+                *(Command(("csi_brick_tag", filepaths.stem(p), *texts[p.brick.id])) for p in new),
+                *(Command(("csi_copy_tag", stem(c), *texts[c.copy.id])) for c in kept),
                 Command(("csi_bricks_freeze", hold.name, f"{hold.bound:g}", *freezes)),
                 Command(("csi_share", *shares)),
                 Command(("date", "+%s.%N")),
@@ -75,8 +75,8 @@ class FileCopies(FileBackend):
         def script(texts: Texts) -> list[Command]:
             return [
                 *self._claimed(p.device for p in bricks),
-                *(Command(("csi_copy_ours", stem(c), *texts[c.copy.id]), silent=True) for c in copies),
-                *(Command(("csi_brick_tag", filepaths.stem(p), *texts[p.brick.id]), silent=True) for p in bricks),
+                *(Command(("csi_copy_ours", stem(c), *texts[c.copy.id])) for c in copies),
+                *(Command(("csi_brick_tag", filepaths.stem(p), *texts[p.brick.id])) for p in bricks),
                 *(Command(("csi_brick_fill", _file(f.copy), filepaths.stem(f.brick))) for f in fillings),
             ]
 
@@ -88,7 +88,7 @@ class FileCopies(FileBackend):
             for placed in bricks:
                 name, point, said = filepaths.stem(placed), filepaths.mount_point(placed), texts[placed.brick.id]
                 commands += [
-                    Command(("csi_brick_tag", name, *said), silent=True),
+                    Command(("csi_brick_tag", name, *said)),
                     Command(("csi_brick_adopt", filepaths.image(placed), point, filepaths.MOUNT_OPTIONS, said[0])),
                     Command(("csi_brick_mount", name, point, filepaths.MOUNT_OPTIONS)),
                     Command(("csi_brick_root", point, f"{placed.root_mode:04o}", str(placed.identity.gid), *said)),
@@ -128,7 +128,7 @@ class FileCopies(FileBackend):
         return tuple(found)
 
     def _ours(self, copies: Sequence[PlacedCopy], texts: Texts) -> list[Command]:
-        ours = (Command(("csi_copy_ours", stem(copy), *texts[copy.copy.id]), silent=True) for copy in copies)
+        ours = (Command(("csi_copy_ours", stem(copy), *texts[copy.copy.id])) for copy in copies)
         return [*self._claimed(copy.device for copy in copies), *ours]
 
     async def _share(

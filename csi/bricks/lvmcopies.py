@@ -173,7 +173,7 @@ def _said(target: PlacedCopy | PlacedBrick, texts: Texts) -> tuple[str, str]:
 
 
 def _ours(copies: Sequence[PlacedCopy], texts: Texts) -> list[Command]:
-    return [Command(("csi_lvm_copy_ours", *names(copy), *texts[copy.copy.id]), silent=True) for copy in copies]
+    return [Command(("csi_lvm_copy_ours", *names(copy), *texts[copy.copy.id])) for copy in copies]
 
 
 def _find(groups: dict[str, VolumeGroup], target: PlacedCopy | PlacedBrick) -> LogicalVolume:

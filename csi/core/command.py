@@ -17,15 +17,13 @@ from dataclasses import dataclass
 class Command:
     """One command. It is skipped (status 0, no output) when ``unless`` is given and exits with 0.
 
-    ``ok`` are the statuses that do not end the script. ``silent``: it says nothing when it ends with 0, so that nobody
-    needs to tell its output from that of the next command (where that is done by marks, each is a packet on its way).
+    ``ok`` are the statuses that do not end the script.
     """
 
     argv: tuple[str, ...]
     unless: tuple[str, ...] = ()
     stdin: str = ""
     ok: tuple[int, ...] = (0,)
-    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,16 +90,16 @@ async def test_a_script_that_takes_too_long_names_the_command(bench: Bench) -> N
 
 
 async def test_what_is_silent_has_its_result_like_the_rest(bench: Bench) -> None:
-    silent = Command(bench.say(""), silent=True)
-    fails = Command(bench.say("out", "why", 3), silent=True)
+    silent = Command(("csi_brick_ours", "/nowhere/brick", "/nowhere/mount", "text"))
+    fails = Command(("csi_device_claimed", "/nowhere/mark", "text"))
     assert await bench.run(silent, silent) == (Result(0), Result(0))
     results = await bench.run(silent, bench.say("one"), silent, silent, bench.say("two"))
     assert results == (Result(0), Result(0, "one"), Result(0), Result(0), Result(0, "two"))
     with pytest.raises(CommandFailed) as caught:
         await bench.run(silent, bench.say("one"), silent, fails, bench.say("never"))
-    assert (caught.value.argv, caught.value.status, caught.value.stderr) == (fails.argv, 3, "why")
-    told = replace(fails, ok=(0, 3))
-    assert await bench.run(silent, told, silent) == (Result(0), Result(3, "out", "why"), Result(0))
+    assert (caught.value.argv, caught.value.status, caught.value.stderr) == (fails.argv, 71, "")
+    told = replace(fails, ok=(0, 71))
+    assert await bench.run(silent, told, silent) == (Result(0), Result(71), Result(0))
     slow = bench.wait(60)
     with pytest.raises(CommandTimeout) as late:
         await bench.run(silent, bench.say("one"), silent, slow, timeout=0.3)
