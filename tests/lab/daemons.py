@@ -38,7 +38,7 @@ def settle(lab: Lab, seconds: float) -> None:
     for host in lab.hosts:
 
         def settled(host: LabHost = host) -> bool:
-            peers = len(os.listdir(host.disk / "glusterd/peers"))
+            peers = len(os.listdir(f"/proc/{lab.init_pid(host)}/root/var/lib/glusterd/peers"))
             status = lab.run(host, [*GLUSTER, "peer", "status"], check=False)
             return status.returncode == 0 and status.stdout.count("Peer in Cluster (Connected)") == peers
 

@@ -33,9 +33,15 @@ if [ "$stage" = root ]; then
     mount --bind "$disk" "$new$disk"
     mount -t overlay overlay -o "lowerdir=/etc,upperdir=$disk/etc,workdir=$disk/etc.work" "$new/etc"
     mount -t overlay overlay -o "lowerdir=/var/lib,upperdir=$disk/lib,workdir=$disk/lib.work" "$new/var/lib"
-    mount --bind "$disk/glusterd" "$new/var/lib/glusterd"
-    mount --bind "$disk/gluster-csi" "$new/var/lib/gluster-csi"
-    mount --bind "$disk/log" "$new/var/log/glusterfs"
+    kept=$disk
+    if [ -e "$disk/system.img" ]; then
+        kept=$disk/system
+        mount -o loop "$disk/system.img" "$kept"
+        [ -d "$kept/log" ] || cp -a "$disk/glusterd" "$disk/gluster-csi" "$disk/log" "$kept"
+    fi
+    mount --bind "$kept/glusterd" "$new/var/lib/glusterd"
+    mount --bind "$kept/gluster-csi" "$new/var/lib/gluster-csi"
+    mount --bind "$kept/log" "$new/var/log/glusterfs"
     mount --bind "$disk/srv" "$new/srv"
     if [ -n "${LAB_GSYNCD:-}" ]; then mount --bind "$disk/../gsyncd" "$new$LAB_GSYNCD"; fi
     cd "$new"

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tests.lab.pool import Lab
 
 CSI_ROOT = "/var/lib/gluster-csi"
+SYSTEM = (CSI_ROOT, "/var/lib/glusterd", "/var/log/glusterfs")  # lie on the host's system disk
 BRICK_ROOT = f"{CSI_ROOT}/bricks"
 LVM_ROOT = "/var/lib/heketi"
 DEVICE_MARK = ".gluster-csi-device.json"
@@ -88,7 +89,7 @@ def release_machine(directory: Path, bridge: IPv4Interface | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """A host under inspection. ``init`` is None while it is powered off: then only its disk can be read."""
+    """A host under inspection. ``init`` is None while it is powered off: of its disk only /etc can be read then."""
 
     host: LabHost
     init: int | None
@@ -98,7 +99,7 @@ class Traces:
         return Path(f"/proc/{self.init}/root{path}")
 
     def volumes(self) -> list[str]:
-        return _names(self.host.disk / "glusterd/vols")
+        return _names(self.inside("/var/lib/glusterd/vols"))
 
     @property
     def etc(self) -> Path:
@@ -117,7 +118,7 @@ class Traces:
     def brick_paths(self) -> list[Path]:
         """Under /var/lib/gluster-csi, all but the empty directory of each device and the terms of controllers."""
         found = []
-        for top in _entries(self.host.disk / "gluster-csi"):
+        for top in _entries(self.inside(CSI_ROOT)):
             if top.name == "terms":
                 continue
             if top.name != "bricks" or not top.is_dir():
@@ -137,7 +138,7 @@ class Traces:
 
     def mounts(self) -> list[Mount]:
         """Brick file systems and client mounts; innermost last."""
-        own = set(self.host.devices)
+        own = {*self.host.devices, *SYSTEM}
         return [
             mount
             for mount in (mounts(self.init) if self.init else [])
@@ -208,11 +209,15 @@ def find(lab: Lab) -> list[str]:
 
 def _host_lines(traces: Traces) -> Iterator[str]:
     disk = traces.host.disk
+    if traces.init is None:
+        yield "powered off"
     yield from (f"gluster volume {name}" for name in traces.volumes())
     yield from (f"process {pid}, {what}" for pid, what in traces.processes())
     yield from (f"mount {mount.target} of {mount.source}" for mount in traces.mounts())
     yield from (f"loop device {loop.name} of {loop.backing_file}" for loop in loops_on(disk, traces.init))
-    yield from (f"brick directory {CSI_ROOT}/{path.relative_to(disk / 'gluster-csi')}" for path in traces.brick_paths())
+    yield from (
+        f"brick directory {CSI_ROOT}/{path.relative_to(traces.inside(CSI_ROOT))}" for path in traces.brick_paths()
+    )
     yield from (f"mount point /var/lib/{path.relative_to(disk / 'lib')}" for path in traces.lvm_points())
     yield from (f"logical volume {name}" for name in traces.mapped())
     for device, entries in traces.device_entries():
@@ -255,7 +260,7 @@ def _remove_volumes(lab: Lab, traces: list[Traces]) -> None:
         end([pid for pid in host_processes(each.init) if _program(command_line(pid)) == "glusterd"])
     for each in traces:
         for name in names:
-            call("rm", "-rf", str(each.host.disk / "glusterd/vols" / name))
+            call("rm", "-rf", str(each.inside("/var/lib/glusterd/vols") / name))
     daemons.start_missing(lab)
 
 
@@ -270,8 +275,8 @@ def _clear_host(lab: Lab, traces: Traces) -> None:
         call("losetup", "--detach", loop.name, check=False)
     if traces.host.blocks and traces.init:
         lab.run(traces.host, ["sh", "-c", _REMOVE_VOLUMES], check=False, timeout=60)
-    for directory in ("gluster-csi", "lib/heketi"):
-        call("chattr", "-R", "-f", "-i", str(disk / directory), check=False)
+    for directory in (traces.inside(CSI_ROOT), disk / "lib/heketi"):
+        call("chattr", "-R", "-f", "-i", str(directory), check=False)
     for path in (*traces.lvm_points(), *traces.brick_paths(), *traces.fstab_remains(), *traces.under_devices()):
         call("rm", "-rf", "--one-file-system", str(path))
     for _, entries in traces.device_entries():

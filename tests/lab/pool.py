@@ -342,7 +342,8 @@ class Lab:
         return found
 
     def sweep(self) -> None:
-        """Remove such leftovers by force."""
+        """Remove such leftovers by force, on hosts that are all on: of one that is off little can be seen."""
+        self.restore()
         leftovers.sweep(self)
 
     # ------------------------------------------------------------------------------------------------ record
