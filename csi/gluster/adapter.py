@@ -36,6 +36,7 @@ _MARKS = ("trusted.glusterfs.volume-id", "trusted.gfid")
 _NO_MARK = "No such attribute"
 _PROBED_ITSELF = 1  # opErrno of a probe that did nothing and was right to
 _GROUPS = "/var/lib/glusterd/groups"
+_MORE_STARTS = 2
 _OLD_BRICKS = 1.0  # seconds for the bricks of a volume that was started a moment ago by somebody else
 
 
@@ -256,7 +257,7 @@ class GlusterCli:
         await self._query(pool, "volume", "heal", words.name(name))
 
     async def start(self, pool: Pool, name: str, bricks: Sequence[tuple[str, str]]) -> None:
-        answer = await self._change(pool, "volume", "start", words.name(name))
+        answer = await self._started(pool, words.name(name))
         if answer.meaning is not Meaning.STARTED:
             answer.done()
         if answer.meaning is Meaning.STARTED:
@@ -269,6 +270,21 @@ class GlusterCli:
                 f"Gluster volume {name} is started, but these bricks are not online: {_listed(down)}; "
                 f"look at `gluster volume status {name}` and at the bricks' logs on their hosts"
             )
+
+    async def _started(self, pool: Pool, name: str) -> Answer:
+        """Start it, and again if a brick could not be started.
+
+        glusterd chooses a brick's port at random and the brick binds it a moment later: of many that are started at
+        once some find theirs taken. If that is on the acting host nothing is started. On another one all bricks are
+        but those of that host, and the next answer is that it is started already.
+        """
+        answer = await self._change(pool, "volume", "start", name)
+        for _ in range(_MORE_STARTS):
+            if answer.meaning is not Meaning.UNCOMMITTED:
+                break
+            _log.warning("a brick could not be started", volume=name, said=answer.text)
+            answer = await self._change(pool, "volume", "start", name)
+        return answer
 
     async def _offline(
         self, pool: Pool, name: str, bricks: Sequence[tuple[str, str]], seconds: float
@@ -284,7 +300,7 @@ class GlusterCli:
             await looks.pause()
 
     async def _online(self, pool: Pool, name: str) -> Mapping[tuple[str, str], bool]:
-        """Whether each brick that glusterd lists is online; none if the volume is not started."""
+        """Whether each brick that glusterd lists is online; none if the volume is not started on every host."""
         # The question goes to all peers, and takes the volume's lock.
         await self._asker.nobody_has_vanished(pool, self._settings.query_timeout)
         looks = _Looks(self._clock, self._settings.lock_patience)
@@ -292,7 +308,7 @@ class GlusterCli:
             if looks.over:
                 raise answer.error()
             await looks.pause()
-        return {} if answer.meaning is Meaning.STOPPED else parse.online(answer.done())
+        return {} if answer.meaning in (Meaning.STOPPED, Meaning.PARTLY) else parse.online(answer.done())
 
     async def offline_bricks(self, pool: Pool, name: str) -> tuple[str, ...] | None:
         found = await self._info(pool, name)
@@ -356,6 +372,8 @@ class GlusterCli:
             # It was begun anew in between. glusterd does not reach those that have only just begun.
             await self._change(pool, "volume", "rebalance", name, "stop")
             await together(end(host) for host in distinct)
+            answer = await self._change(pool, "volume", "stop", name, "force")
+        if answer.meaning is Meaning.PARTLY:
             answer = await self._change(pool, "volume", "stop", name, "force")
         if answer.meaning not in (Meaning.DONE, Meaning.STOPPED, Meaning.ABSENT):
             # It stays, so it gets its bricks back.

@@ -22,6 +22,9 @@ Server quorum not met. Rejecting operation.                       any change (bi
 Volume V already started                                          start                   STARTED
 Volume V is not in the started state                              stop                    STOPPED
 Volume V is not started                                           status                  STOPPED
+Staging failed on H. Error: Volume V is not started               status                  PARTLY
+Pre Validation failed on H. Volume V is not in the started state  stop                    PARTLY
+Commit failed on H. Please check log file for details.            start                   UNCOMMITTED
 Rebalance on V is already started                                 rebalance start         REBALANCING
 Brick ops failed on H. … op 'Rebalance' failed. …                 rebalance status, soon  REBALANCING
 Volume name V rebalance is in progress. …                         add-brick               REBALANCING
@@ -59,6 +62,8 @@ class Meaning(Enum):
     AWAY = "a peer is down"
     STARTED = "started already"
     STOPPED = "not started"
+    PARTLY = "started on some hosts only"
+    UNCOMMITTED = "a host could not carry it out"
     HELD = "something else holds on to it"
     DISCONNECTED = "the peer does not answer"
     SILENT = "glusterd gave up waiting for a peer"
@@ -85,6 +90,8 @@ _TEXTS = tuple(
         (r".*[Qq]uorum (is )?not met", Meaning.AWAY),
         (r"Volume \S+ already started$", Meaning.STARTED),
         (r"Volume \S+ is not (started|in the started state)$", Meaning.STOPPED),
+        (r"(Staging|Pre Validation) failed on .*Volume \S+ is not (started|in the started state)$", Meaning.PARTLY),
+        (r"Commit failed on ", Meaning.UNCOMMITTED),
         (r"Rebalance on \S+ is already started", Meaning.REBALANCING),
         (r"Brick ops failed .*'Rebalance' failed", Meaning.REBALANCING),
         (r"Volume name \S+ rebalance is in progress", Meaning.REBALANCING),

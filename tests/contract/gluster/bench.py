@@ -80,3 +80,4 @@ class Bench:
 
 
 only_simulated = pytest.mark.parametrize("bench", ["simulated"], indirect=True)
+only_real = pytest.mark.parametrize("bench", [pytest.param("laboratory", marks=pytest.mark.lab)], indirect=True)

@@ -26,6 +26,13 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
 
 
 @pytest.fixture
+def laboratory(bench: Bench) -> LaboratoryPool:
+    """For what simulated hosts do not do."""
+    assert isinstance(bench.on, LaboratoryPool)
+    return bench.on
+
+
+@pytest.fixture
 def simulated(bench: Bench) -> SimulatedPool:
     """For what the real tool cannot be made to do here."""
     assert isinstance(bench.on, SimulatedPool)

@@ -12,12 +12,27 @@ from csi.core.model import ClusterId, Host
 from csi.hosts.simulated.filesystem import Directory
 from csi.hosts.simulated.glusterd import SimulatedGlusterd
 from csi.hosts.simulated.runner import SimulatedRunner
-from csi.hosts.simulated.world import World
+from csi.hosts.simulated.world import Fault, Kind, World
 from csi.hosts.ssh import SshRunner, SshSettings
 from csi.ports import Channel, Runner
 from tests.lab import Lab
 
 BRICKS = "/srv/d0"
+
+# A program in place of GlusterFS', whose daemons are all one: as a brick it fails once where it was asked to.
+_WRAPPER = """#!/bin/bash
+case " $* " in
+    *" --brick-name "*) [ ! -e /run/fail-next-brick ] || { rm /run/fail-next-brick; exit 1; } ;;
+esac
+exec -a "$0" /run/glusterfsd.real "$@"
+"""
+_WRAP = """set -e
+touch /run/glusterfsd.real
+mount --bind /usr/sbin/glusterfsd /run/glusterfsd.real
+cat >/run/glusterfsd
+chmod 755 /run/glusterfsd
+mount --bind /run/glusterfsd /usr/sbin/glusterfsd
+"""
 CLUSTER = ClusterId("c" * 32)
 
 
@@ -40,6 +55,9 @@ class PoolUnderTest(Protocol):
     def brick_processes(self, host: int, volume: str) -> list[int]: ...
 
     def kill_process(self, host: int, pid: int) -> None: ...
+
+    def fail_next_brick(self, host: int) -> None:
+        """The next brick that glusterd starts there does not come up, which glusterd sees."""
 
     def volumes(self) -> set[str]:
         """As glusterd itself keeps them on the last host."""
@@ -91,6 +109,12 @@ class SimulatedPool:
     def kill_process(self, host: int, pid: int) -> None:
         assert self._machines[host].kill(pid)
 
+    def fail_next_brick(self, host: int) -> None:
+        """Without what the real one has started by then."""
+        where = self.hosts[host].storage if host else "localhost"
+        said = f"Commit failed on {where}. Please check log file for details."
+        self.world.faults.append(Fault("*", "*volume start*", Kind.ERROR, status=30800, stderr=said))
+
     def volumes(self) -> set[str]:
         document = self.glusterd.answer(self._machines[2], ["volume", "list"])
         return {line.split("<")[0] for line in document.split("<volume>")[1:]}
@@ -123,6 +147,7 @@ class LaboratoryPool:
             SshSettings(port=lab.hosts[0].ssh_port, key_file=str(lab.key_file), known_hosts=str(lab.known_hosts))
         )
         self._made: set[tuple[int, str]] = set()
+        self._wrapped: set[int] = set()  # hosts whose glusterfsd is a script
 
     def _run(self, host: int, *argv: str, check: bool = True) -> str:
         return self.lab.run(self.lab.hosts[host], argv, check).stdout
@@ -145,6 +170,13 @@ class LaboratoryPool:
     def kill_process(self, host: int, pid: int) -> None:
         self._run(host, "kill", "-9", str(pid))
 
+    def fail_next_brick(self, host: int) -> None:
+        machine = self.lab.hosts[host]
+        if host not in self._wrapped:
+            self.lab.run(machine, ["sh", "-c", _WRAP], input=_WRAPPER)
+            self._wrapped.add(host)
+        self._run(host, "touch", "/run/fail-next-brick")
+
     def volumes(self) -> set[str]:
         return set(self._run(2, "ls", "/var/lib/glusterd/vols").split())
 
@@ -164,6 +196,11 @@ class LaboratoryPool:
     async def close(self) -> None:
         await self.runner.close()
         self.lab.restore()
+        for host in self._wrapped:
+            self._run(
+                host, "umount", "--lazy", "/usr/sbin/glusterfsd", "/run/glusterfsd.real"
+            )  # daemons run from there
+            self._run(host, "rm", "-f", "/run/glusterfsd", "/run/glusterfsd.real", "/run/fail-next-brick")
         for volume in self.volumes():
             self._run(2, "gluster", "--mode=script", "volume", "stop", volume, "force", check=False)
             self._run(2, "gluster", "--mode=script", "volume", "delete", volume)

@@ -12,8 +12,8 @@ from csi.core.errors import HostUnreachable, InUse, Unavailable
 from csi.core.model import Durability, Protection
 from csi.gluster.adapter import GlusterSettings
 from csi.ports import Pool
-from tests.contract.gluster.bench import NONE, Bench, only_simulated
-from tests.contract.gluster.pools import BRICKS, SimulatedPool
+from tests.contract.gluster.bench import NONE, Bench, only_real, only_simulated
+from tests.contract.gluster.pools import BRICKS, LaboratoryPool, SimulatedPool
 
 
 async def test_removal_waits_for_a_peer_that_is_down_and_keeps_its_bricks(bench: Bench) -> None:
@@ -98,6 +98,28 @@ async def test_start_brings_dead_bricks_of_a_started_volume_up(bench: Bench) -> 
         await asyncio.sleep(0.1)
     assert bench.running("died") == [1, 1, 1]
     assert bench.on.brick_processes(1, "died") != [pid]
+
+
+@pytest.mark.parametrize("host", [0, 1])
+async def test_a_brick_that_could_not_be_started_at_first(bench: Bench, host: int) -> None:
+    """Its port was taken by another, say, between glusterd's choice and the brick's bind."""
+    await bench.create(bench.volume("again"))
+    bench.on.fail_next_brick(host)
+    await bench.start("again")
+    assert bench.running("again") == [1, 1, 1]
+
+
+@only_real
+async def test_a_volume_that_is_started_on_some_hosts_only_is_removed(bench: Bench, laboratory: LaboratoryPool) -> None:
+    await bench.create(bench.volume("half"))
+    laboratory.fail_next_brick(1)
+    host = laboratory.lab.hosts[0]
+    said = laboratory.lab.run(host, ["gluster", "--mode=script", "volume", "start", "half"], check=False)
+    assert "Commit failed" in said.stderr + said.stdout
+    assert bench.running("half") == [1, 0, 1]
+    await bench.remove("half")
+    assert bench.running("half") == [0, 0, 0]
+    assert bench.on.volumes() == set()
 
 
 @only_simulated

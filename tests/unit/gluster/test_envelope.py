@@ -71,8 +71,11 @@ MEANINGS = {
     "volume-start": Meaning.DONE,
     "volume-start-absent": Meaning.ABSENT,
     "volume-start-started": Meaning.STARTED,
+    "volume-start-uncommitted": Meaning.UNCOMMITTED,
+    "volume-start-uncommitted-peer": Meaning.UNCOMMITTED,
     "volume-status-absent": Meaning.ABSENT,
     "volume-status-not-started": Meaning.STOPPED,
+    "volume-status-partly": Meaning.PARTLY,
     "volume-status-one-down": Meaning.DONE,
     "volume-status-rebalance": Meaning.DONE,
     "volume-status-peer-down": Meaning.DONE,
@@ -80,6 +83,7 @@ MEANINGS = {
     "volume-stop-while-rebalance": Meaning.REBALANCING,
     "volume-stop-no-quorum": Meaning.AWAY,
     "volume-stop-not-started": Meaning.STOPPED,
+    "volume-stop-partly": Meaning.PARTLY,
 }
 
 
