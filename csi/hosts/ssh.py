@@ -13,6 +13,7 @@ import structlog
 
 from csi.core.errors import HostUnreachable
 from csi.core.model import Host
+from csi.hosts.gathered import GatheringConnector
 from csi.hosts.mandate import Mandated, nobody
 from csi.hosts.pool import ShellRunner
 from csi.hosts.sessions import OPEN_TIMEOUT, Pipe, Receiver, SessionRefused
@@ -189,6 +190,7 @@ class SshRunner(ShellRunner):
                 connection = await asyncssh.connect(
                     name,
                     port,
+                    tunnel=GatheringConnector(),
                     client_factory=lambda: client,
                     username=settings.user,
                     client_keys=[str(_user_path(settings.key_file))] if settings.key_file else (),

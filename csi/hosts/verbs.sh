@@ -85,9 +85,11 @@ csi_device_facts() {
 
 # STEM TEXT...: write the first text as the tag STEM.json, before anything else of the brick exists. A tag that is there
 # already must be one of the texts. One write call of this size is seen whole or not at all: an empty tag is no tag.
+# csi_made is the only variable that outlives its function: the image that csi_brick_format has made since, then where it is
+# mounted. csi_brick_root need not look into that one, which takes this shell as long as starting a program.
 csi_brick_tag() {
     local stem line
-    stem=$1
+    stem=$1 csi_made=''
     shift
     line=
     { IFS= read -r line <"$stem.json"; } 2>/dev/null
@@ -132,7 +134,7 @@ csi_brick_format() {
     }
     wait "$tag" || return
     # Not mv, which would replace an image that another has put there meanwhile.
-    ln -- "$part.img.part" "$stem.img" || [ -e "$stem.img" ]
+    if ln -- "$part.img.part" "$stem.img"; then csi_made=$stem; else [ -e "$stem.img" ]; fi
 }
 
 # STEM...: remove what interrupted tries left beside STEM.img.
@@ -156,7 +158,8 @@ csi_brick_mount() {
     fi
     # Not every file system knows this flag. The caller is told by what is on stderr.
     chattr +i -- "$2"
-    mount -t xfs -o "$3" -- "$1.img" "$2"
+    mount -t xfs -o "$3" -- "$1.img" "$2" || return
+    [ "$csi_made" != "$1" ] || csi_made=$2
 }
 
 # MOUNT MODE GID TEXT...: what must lie in a mounted brick: the directory, and as brick.json one of the texts.
@@ -164,6 +167,7 @@ csi_brick_root() {
     local mount mode gid line
     mount=$1 mode=$2 gid=$3
     shift 3
+    [ "$csi_made" != "$mount" ] || return 0
     line=
     { IFS= read -r line <"$mount/brick.json"; } 2>/dev/null
     if [ -z "$line" ]; then
