@@ -183,10 +183,11 @@ class CommandFailed(DriverError):
 
 
 class GlusterFailed(DriverError):
-    """glusterd refused a command. ``errno`` is its opErrno, ``text`` its opErrstr."""
+    """glusterd of ``host`` refused a command. ``errno`` is its opErrno, ``text`` its opErrstr, which says localhost."""
 
-    def __init__(self, command: str, errno: int, text: str) -> None:
-        super().__init__(f"gluster {command!r} failed with error {errno}: {text}")
+    def __init__(self, host: str, command: str, errno: int, text: str) -> None:
+        super().__init__(f"gluster {command!r} on host {host} failed with error {errno}: {text}")
+        self.host = host
         self.command = command
         self.errno = errno
         self.text = text

@@ -42,7 +42,7 @@ _OLD_BRICKS = 1.0  # seconds for the bricks of a volume that was started a momen
 
 @dataclass(frozen=True, slots=True)
 class GlusterSettings:
-    """Seconds, and how many sessions are kept on an acting host."""
+    """Seconds, and how many sessions are kept on each acting host."""
 
     sessions: int = 4
     query_timeout: float = 30.0
@@ -332,6 +332,10 @@ class GlusterCli:
         if found.volume.started:
             await self._stop(pool, name, hosts)
         answer = await self._change(pool, "volume", "delete", name)
+        if answer.meaning is Meaning.PARTLY:
+            # It is started on others than the acting host.
+            await self._stop(pool, name, hosts, "force")
+            answer = await self._change(pool, "volume", "delete", name)
         if answer.meaning is not Meaning.ABSENT:
             answer.done()
 
@@ -356,7 +360,7 @@ class GlusterCli:
                 "bring glusterd up there, or detach that peer; the deletion then goes on"
             )
 
-    async def _stop(self, pool: Pool, name: str, hosts: Sequence[Host]) -> None:
+    async def _stop(self, pool: Pool, name: str, hosts: Sequence[Host], *force: str) -> None:
         """The bricks end first: glusterd would sleep for a second, on one host after the other, over each of them."""
 
         async def end(host: Host) -> None:
@@ -367,7 +371,7 @@ class GlusterCli:
 
         distinct = {host.id: host for host in hosts}.values()
         await together(end(host) for host in distinct)
-        answer = await self._change(pool, "volume", "stop", name)
+        answer = await self._change(pool, "volume", "stop", name, *force)
         if answer.meaning is Meaning.REBALANCING:
             # It was begun anew in between. glusterd does not reach those that have only just begun.
             await self._change(pool, "volume", "rebalance", name, "stop")

@@ -1,8 +1,9 @@
 """Which host is asked, and what happens when it does not answer or the volume is locked.
 
-The hosts of a cluster take their commands through one of them, the acting host, until it fails: then the next one in
-the order of the pool acts, and goes on doing so. glusterd's locks are cluster-wide: two hosts would only be in each
-other's way.
+A few hosts of a cluster act, side by side: what is about one volume goes through one of them, by its name, since
+glusterd locks a volume and not the pool, and spends half of a change waiting for its peers. A host that fails acts no
+more until it has been heard of again and some time has passed, or all others fail; the next one in the order of the
+pool takes its place.
 
 A change whose answer was lost is said again, on the same host or on the next; ``adapter.py`` makes sure that this is
 harmless. If the first one is still under way, the volume is locked until it is done.
@@ -11,13 +12,14 @@ harmless. If the first one is still under way, the volume is locked until it is 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Sequence
 
 import structlog
 import tenacity
 
 from csi.core.errors import CommandTimeout, DriverError, HostUnreachable, Unavailable
-from csi.core.model import ClusterId, Host, HostId
+from csi.core.model import Host, HostId
 from csi.gluster import parse, words
 from csi.gluster.envelope import Answer, Meaning
 from csi.gluster.reach import FRESH, Reach
@@ -27,6 +29,8 @@ from csi.ports import Clock, Heard, Peer, Pool, Runner
 _log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE = 0.05  # seconds, at most
+_ACTING = 3  # hosts; more would fill no processor better, and each keeps sessions open
+_REST = 60.0  # seconds without acting, for a host that has failed
 
 
 class Asker:
@@ -40,7 +44,8 @@ class Asker:
         self._patience = patience
         self._sessions = Sessions(runner, sessions)
         self._reach = Reach(runner, clock, heard)
-        self._acting: dict[ClusterId, HostId] = {}
+        self._heard = heard
+        self._failed: dict[HostId, float] = {}  # when
 
     async def close(self) -> None:
         await self._sessions.close()
@@ -75,32 +80,40 @@ class Asker:
         return await self._sessions.ask(host, line, timeout, fresh=True)
 
     async def first(self, pool: Pool, command: Sequence[str], timeout: float, *, changes: bool) -> Answer:
-        """What the first host that can answer says, beginning with the acting one.
+        """What the first host that can answer says, beginning with the one that acts for this volume.
 
         A change that got no answer in time is not tried elsewhere: it may be under way still, and keeps its lock.
         Raises: HostUnreachable, Unavailable (no answer in time), GlusterFailed.
         """
         failure: DriverError = Unavailable("the cluster has no hosts that gluster could be asked on: load a topology")
-        for host in self.in_order(pool):
+        about = command[2] if command[0] == "volume" and len(command) > 2 else ""
+        for host in self.in_order(pool, about):
             try:
                 answer = await self.ask(host, command, timeout)
             except HostUnreachable as error:
+                self._failed[host.id] = self._clock.monotonic()
                 failure = error
             except Unavailable as error:
                 if changes:
                     raise
                 failure = error
             else:
-                self._acting[host.cluster_id] = host.id
+                self._failed.pop(host.id, None)
                 return answer
         raise failure
 
-    def in_order(self, pool: Pool) -> Iterator[Host]:
-        """The acting host first."""
-        acting = self._acting.get(pool.hosts[0].cluster_id) if pool.hosts else None
-        if acting is not None:
-            yield from (host for host in pool.hosts if host.id == acting)
-        yield from (host for host in pool.hosts if host.id != acting)
+    def in_order(self, pool: Pool, volume: str = "") -> list[Host]:
+        """The host that acts for this volume first, those that have failed last."""
+        sound = [host for host in pool.hosts if self._is_sound(host.id)]
+        turn = zlib.crc32(volume.encode()) % len(sound[:_ACTING]) if sound else 0
+        return [*sound[turn:_ACTING], *sound[:turn], *sound[_ACTING:], *(h for h in pool.hosts if h not in sound)]
+
+    def _is_sound(self, host: HostId) -> bool:
+        failed = self._failed.get(host)
+        if failed is None:
+            return True
+        back = self._heard is not None and self._heard.answered(host) > failed
+        return back and self._clock.monotonic() - failed > _REST
 
     async def peers(self, pool: Pool, timeout: float) -> tuple[Peer, ...]:
         """The other peers, as the acting host sees them."""

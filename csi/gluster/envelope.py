@@ -24,6 +24,8 @@ Volume V is not in the started state                              stop          
 Volume V is not started                                           status                  STOPPED
 Staging failed on H. Error: Volume V is not started               status                  PARTLY
 Pre Validation failed on H. Volume V is not in the started state  stop                    PARTLY
+Staging failed on H. Error: Volume V has been started.…           delete                  PARTLY
+Pre Validation failed on H. Volume V already started              start                   STARTED
 Commit failed on H. Please check log file for details.            start                   UNCOMMITTED
 Rebalance on V is already started                                 rebalance start         REBALANCING
 Brick ops failed on H. … op 'Rebalance' failed. …                 rebalance status, soon  REBALANCING
@@ -76,6 +78,8 @@ class Meaning(Enum):
 _NUMBERS = {30802: Meaning.LOCKED, 30806: Meaning.ABSENT}
 _NUMBERS_OF_PROBE = {3: Meaning.HELD, 107: Meaning.DISCONNECTED}  # elsewhere they may be any errno of Linux
 
+_OF_A_PEER = r"(?:Staging|Pre Validation) failed on \S+ (?:Error: )?"
+
 _TEXTS = tuple(
     (re.compile(pattern), meaning)
     for pattern, meaning in (
@@ -90,7 +94,9 @@ _TEXTS = tuple(
         (r".*[Qq]uorum (is )?not met", Meaning.AWAY),
         (r"Volume \S+ already started$", Meaning.STARTED),
         (r"Volume \S+ is not (started|in the started state)$", Meaning.STOPPED),
-        (r"(Staging|Pre Validation) failed on .*Volume \S+ is not (started|in the started state)$", Meaning.PARTLY),
+        # A line for each host that says so.
+        (_OF_A_PEER + r"Volume \S+ (is not started|is not in the started state|has been started)", Meaning.PARTLY),
+        (_OF_A_PEER + r"Volume \S+ already started", Meaning.STARTED),
         (r"Commit failed on ", Meaning.UNCOMMITTED),
         (r"Rebalance on \S+ is already started", Meaning.REBALANCING),
         (r"Brick ops failed .*'Rebalance' failed", Meaning.REBALANCING),
@@ -146,7 +152,7 @@ class Answer:
             case Meaning.NO_DAEMON:
                 return HostUnreachable(self.host, f"glusterd does not run there: {self.text}")
             case _:
-                return GlusterFailed(self.command, self.errno, self.text)
+                return GlusterFailed(self.host, self.command, self.errno, self.text)
 
 
 def _meaning(command: str, errno: int, text: str) -> Meaning:

@@ -161,5 +161,6 @@ async def alone(runner: Runner, host: Host, words: Sequence[str], timeout: float
     said = result.stdout if "<?xml" in result.stdout else f"{result.stdout}\n{result.stderr}"
     answer = envelope.read(host.manage, " ".join(words), said, result.status)
     if answer is None:
-        raise GlusterFailed(" ".join(words), result.status, f"no answer to be understood: {said.strip()[:300]!r}")
+        reason = f"no answer to be understood: {said.strip()[:300]!r}"
+        raise GlusterFailed(host.manage, " ".join(words), result.status, reason)
     return answer

@@ -110,16 +110,22 @@ async def test_a_brick_that_could_not_be_started_at_first(bench: Bench, host: in
 
 
 @only_real
-async def test_a_volume_that_is_started_on_some_hosts_only_is_removed(bench: Bench, laboratory: LaboratoryPool) -> None:
-    await bench.create(bench.volume("half"))
-    laboratory.fail_next_brick(1)
-    host = laboratory.lab.hosts[0]
-    said = laboratory.lab.run(host, ["gluster", "--mode=script", "volume", "start", "half"], check=False)
-    assert "Commit failed" in said.stderr + said.stdout
-    assert bench.running("half") == [1, 0, 1]
+@pytest.mark.parametrize("lacking", [1, 2])
+async def test_a_volume_that_is_started_on_some_hosts_only(
+    bench: Bench, laboratory: LaboratoryPool, lacking: int
+) -> None:
+    """The second of them acts for volumes of these names: as one that has it started, and as one that has not."""
+    for name in ("half", "piece"):
+        await bench.create(bench.volume(name))
+        laboratory.fail_next_brick(lacking)
+        host = laboratory.lab.hosts[0]
+        said = laboratory.lab.run(host, ["gluster", "--mode=script", "volume", "start", name], check=False)
+        assert "Commit failed" in said.stderr + said.stdout
+        assert bench.running(name) == [1, int(lacking != 1), int(lacking != 2)]
     await bench.remove("half")
-    assert bench.running("half") == [0, 0, 0]
-    assert bench.on.volumes() == set()
+    assert (bench.running("half"), bench.on.volumes()) == ([0, 0, 0], {"piece"})
+    await bench.start("piece")
+    assert bench.running("piece") == [1, 1, 1]
 
 
 @only_simulated

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,18 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         self.time += seconds
         await asyncio.sleep(0)
+
+
+class Answers:
+    """``Heard``: all hosts answered then, and never before."""
+
+    def __init__(self) -> None:
+        self.when = 0.0
+
+    def answered(self, host: HostId) -> float:
+        return self.when
+
+    heard = answered
 
 
 class Scripted:
@@ -238,6 +251,42 @@ async def test_the_host_that_answered_goes_on_acting(asker: Asker, runner: Scrip
     assert (await asker.first(POOL, ("volume", "list"), 9, changes=True)).host == "two"
     runner.away = {"two"}
     assert (await asker.first(POOL, ("volume", "list"), 9, changes=False)).host == "one"
+
+
+async def test_a_host_that_failed_acts_again_after_a_rest(runner: Scripted, clock: Clock) -> None:
+    heard = Answers()
+    asker = Asker(runner, clock, 2, 5.0, heard)
+    runner.says = {name: deque([WELCOME + answered(name), *[answered(name)] * 9]) for name in ("one", "two")}
+    runner.away = {"one"}
+
+    async def first() -> str:
+        return (await asker.first(POOL, ("volume", "list"), 9, changes=False)).host
+
+    assert await first() == "two"
+    runner.away = set()
+    clock.time += 1
+    heard.when = clock.time
+    assert await first() == "two", "it has not rested"
+    clock.time += 60
+    assert await first() == "one"
+    runner.away = {"one"}
+    assert await first() == "two"
+    runner.away = set()
+    clock.time += 600
+    assert await first() == "two", "nobody has heard of it since"
+    await asker.close()
+
+
+def test_volumes_are_shared_out_to_the_hosts_that_act(asker: Asker) -> None:
+    hosts = tuple(replace(ONE, id=HostId(f"h{n}"), manage=f"h{n}") for n in range(5))
+    orders = [[host.manage for host in asker.in_order(Pool(hosts), f"vol_{n}")] for n in range(60)]
+    assert all(sorted(order) == ["h0", "h1", "h2", "h3", "h4"] for order in orders)
+    turns = Counter(order[0] for order in orders)
+    assert set(turns) == {"h0", "h1", "h2"}
+    assert min(turns.values()) > 10
+    assert all(asker.in_order(Pool(hosts), "vol_1") == asker.in_order(Pool(hosts), "vol_1") for _ in range(3))
+    assert asker.in_order(Pool(hosts)) == list(hosts), "what is about no volume goes through the first"
+    assert asker.in_order(Pool(()), "vol_1") == []
 
 
 async def test_a_silent_query_is_tried_elsewhere_and_a_silent_change_is_not(asker: Asker, runner: Scripted) -> None:

@@ -311,7 +311,7 @@ async def test_a_device_that_lacks_room(wide: Pool, parameters: dict[str, Any]) 
 @pytest.mark.parametrize("then", ["recovered", "asked for less", "deleted"])
 async def test_further_sets_that_fail_half_way(wide: Pool, command: str, then: str) -> None:
     volume = await wide.create(expansion="addSets")
-    wide.world.inject(Fault("h1", command, Kind.ERROR))
+    wide.world.inject(Fault("*", command, Kind.ERROR))
     with pytest.raises(Unavailable):
         await expand(wide, volume, 25 * GIB)
     assert wide.core.volumes.get(volume.id).size == GIB
