@@ -96,6 +96,7 @@ class Asker:
             except Unavailable as error:
                 if changes:
                     raise
+                self._failed[host.id] = self._clock.monotonic()
                 failure = error
             else:
                 self._failed.pop(host.id, None)

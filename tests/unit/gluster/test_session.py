@@ -295,6 +295,7 @@ async def test_a_silent_query_is_tried_elsewhere_and_a_silent_change_is_not(aske
     with pytest.raises(Unavailable, match="Request timed out"):
         await asker.first(POOL, words, 9, changes=True)
     assert (await asker.first(POOL, words, 9, changes=False)).text == "two"
+    assert asker.in_order(POOL, "v") == [TWO, ONE], "and nobody waits for it again soon"
 
 
 async def test_a_lock_is_waited_for_and_given_up(asker: Asker, runner: Scripted, clock: Clock) -> None:
