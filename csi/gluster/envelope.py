@@ -16,7 +16,7 @@ P is already part of a volume (also after "Staging failed on")    create        
 parent directory P is already part of a volume                    create (binary)         REFUSED
 Host H is not in 'Peer in Cluster' state                          create                  JOINING
 Host H not connected                                              create                  AWAY
-Some of the peers are down                                        delete                  AWAY
+Some of the peers are down (also after "Staging failed on")       delete                  AWAY
 Quorum not met. Volume operation not allowed.                     any change but create   AWAY
 Server quorum not met. Rejecting operation.                       any change (binary)     AWAY
 Volume V already started                                          start                   STARTED
@@ -90,7 +90,7 @@ _TEXTS = tuple(
         (r"(?:Staging failed on \S+ Error: )?/\S+ is already part of a volume", Meaning.MARKED),
         (r".*Host \S+ is not in 'Peer in Cluster' state", Meaning.JOINING),
         (r".*Host \S+ (is )?not connected", Meaning.AWAY),
-        (r"Some of the peers are down", Meaning.AWAY),
+        (rf"(?:{_OF_A_PEER})?Some of the peers are down", Meaning.AWAY),
         (r".*[Qq]uorum (is )?not met", Meaning.AWAY),
         (r"Volume \S+ already started$", Meaning.STARTED),
         (r"Volume \S+ is not (started|in the started state)$", Meaning.STOPPED),

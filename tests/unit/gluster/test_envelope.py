@@ -114,6 +114,12 @@ def test_recordings(label: str) -> None:
     [
         ("volume set v", "Another transaction could be in progress. Please try again after some time.", Meaning.LOCKED),
         ("volume set v", "Locking failed on 192.0.2.12. Please check log file for details.", Meaning.LOCKED),
+        (
+            "volume delete v",
+            "Staging failed on 192.0.2.13. Error: Some of the peers are down\nStaging failed on 192.0.2.12. Error: "
+            "Some of the peers are down",
+            Meaning.AWAY,
+        ),
         ("volume set v", "Server quorum not met. Rejecting operation.", Meaning.AWAY),
         (
             "volume delete v",
