@@ -183,7 +183,7 @@ class CommandFailed(DriverError):
 
 
 class GlusterFailed(DriverError):
-    """glusterd of ``host`` refused a command. ``errno`` is its opErrno, ``text`` its opErrstr, which says localhost."""
+    """glusterd of ``host`` refused a command. ``errno`` is its opErrno; ``localhost`` in its ``text`` is that host."""
 
     def __init__(self, host: str, command: str, errno: int, text: str) -> None:
         super().__init__(f"gluster {command!r} on host {host} failed with error {errno}: {text}")

@@ -257,7 +257,7 @@ class GlusterCli:
         await self._query(pool, "volume", "heal", words.name(name))
 
     async def start(self, pool: Pool, name: str, bricks: Sequence[tuple[str, str]]) -> None:
-        answer = await self._started(pool, words.name(name))
+        answer = await self._try_start(pool, words.name(name))
         if answer.meaning is not Meaning.STARTED:
             answer.done()
         if answer.meaning is Meaning.STARTED:
@@ -271,7 +271,7 @@ class GlusterCli:
                 f"look at `gluster volume status {name}` and at the bricks' logs on their hosts"
             )
 
-    async def _started(self, pool: Pool, name: str) -> Answer:
+    async def _try_start(self, pool: Pool, name: str) -> Answer:
         """Start it, and again if a brick could not be started.
 
         glusterd chooses a brick's port at random and the brick binds it a moment later: of many that are started at

@@ -1,7 +1,7 @@
 """Which host is asked, and what happens when it does not answer or the volume is locked.
 
 A few hosts of a cluster act, side by side: what is about one volume goes through one of them, by its name, since
-glusterd locks a volume and not the pool, and spends half of a change waiting for its peers. A host that fails acts no
+glusterd locks a volume and not the pool, and waits for its peers in the middle of a change. A host that fails acts no
 more until it has been heard of again and some time has passed, or all others fail; the next one in the order of the
 pool takes its place.
 
@@ -29,7 +29,7 @@ from csi.ports import Clock, Heard, Peer, Pool, Runner
 _log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE = 0.05  # seconds, at most
-_ACTING = 3  # hosts; more would fill no processor better, and each keeps sessions open
+_ACTING = 3  # hosts; each keeps sessions open
 _REST = 60.0  # seconds without acting, for a host that has failed
 
 

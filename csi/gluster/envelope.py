@@ -87,7 +87,7 @@ _TEXTS = tuple(
         (r"Locking failed on ", Meaning.LOCKED),
         (r"Volume \S+ does not exist$", Meaning.ABSENT),
         (r"Volume \S+ already exists$", Meaning.EXISTS),
-        (r"(?:Staging failed on \S+ Error: )?/\S+ is already part of a volume", Meaning.MARKED),
+        (rf"(?:{_OF_A_PEER})?/\S+ is already part of a volume", Meaning.MARKED),
         (r".*Host \S+ is not in 'Peer in Cluster' state", Meaning.JOINING),
         (r".*Host \S+ (is )?not connected", Meaning.AWAY),
         (rf"(?:{_OF_A_PEER})?Some of the peers are down", Meaning.AWAY),

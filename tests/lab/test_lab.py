@@ -111,7 +111,7 @@ def test_up_killed_half_way_leaves_nothing_after_down(sign: str, second: Lab) ->
         "loop": lambda: any(mark in loop.backing_file for loop in loops()),
         "mkfs": lambda: len(list(second.directory.glob("host*/d1.img"))) > 0,
         "state": lambda: '"complete": true' in _text(second.directory / "state.json"),
-        "peer": lambda: any(peers.glob("*") for peers in _inside(second, "/var/lib/glusterd/peers")),
+        "peer": lambda: any(any(peers.glob("*")) for peers in _inside(second, "/var/lib/glusterd/peers")),
     }
     for _ in range(5):
         if _killed_when(lab_command("up", "--pool", "--instance", second.instance), signs[sign]):

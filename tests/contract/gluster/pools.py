@@ -197,9 +197,8 @@ class LaboratoryPool:
         await self.runner.close()
         self.lab.restore()
         for host in self._wrapped:
-            self._run(
-                host, "umount", "--lazy", "/usr/sbin/glusterfsd", "/run/glusterfsd.real"
-            )  # daemons run from there
+            # Lazily: daemons run from there.
+            self._run(host, "umount", "--lazy", "/usr/sbin/glusterfsd", "/run/glusterfsd.real")
             self._run(host, "rm", "-f", "/run/glusterfsd", "/run/glusterfsd.real", "/run/fail-next-brick")
         for volume in self.volumes():
             self._run(2, "gluster", "--mode=script", "volume", "stop", volume, "force", check=False)
