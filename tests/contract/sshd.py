@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -80,11 +81,14 @@ class Sshd:
 
     def cut(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """End all connections from the server's side; what runs in their sessions is left running."""
-        for pid in self.connections():
-            for child in (pid, *map(int, _children(pid))):
-                if _name(child).startswith("sshd"):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(child, sig)
+        for pid in self._serving():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sig)
+
+    def _serving(self) -> list[int]:
+        """The server's processes that serve connections; not what runs in their sessions."""
+        processes = (child for pid in self.connections() for child in (pid, *map(int, _children(pid))))
+        return [pid for pid in processes if _name(pid).startswith("sshd")]
 
     def freeze(self) -> None:
         """The server says nothing any more, as if the network were cut."""
@@ -94,12 +98,26 @@ class Sshd:
         self.cut(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End the server and all connections."""
-        if self._process is not None:
-            self.cut()
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        """End the server and all connections; nobody listens at its port then.
+
+        A process that was just forked for a connection still has the listening socket, and a killed one keeps it until
+        it is gone: the server is held while its processes are counted, and each is waited for.
+        """
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGSTOP)
+        serving = []
+        for pid in self._serving():
+            with contextlib.suppress(ProcessLookupError):
+                serving.append(os.pidfd_open(pid))
+        self._process.kill()
+        for descriptor in serving:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            select.select([descriptor], [], [], 10)  # it can be read when the process is gone
+            os.close(descriptor)
+        self._process.wait()
+        self._process = None
 
 
 def _children(pid: int) -> list[str]:
