@@ -105,9 +105,12 @@ class Asker:
 
     def in_order(self, pool: Pool, volume: str = "") -> list[Host]:
         """The host that acts for this volume first, those that have failed last."""
-        sound = [host for host in pool.hosts if self._is_sound(host.id)]
+        sound, failed = list(pool.hosts), list[Host]()
+        if self._failed:  # seldom; a pool may have hundreds of hosts, and each question comes through here
+            out = {host.id for host in pool.hosts if not self._is_sound(host.id)}
+            sound, failed = [h for h in pool.hosts if h.id not in out], [h for h in pool.hosts if h.id in out]
         turn = zlib.crc32(volume.encode()) % len(sound[:_ACTING]) if sound else 0
-        return [*sound[turn:_ACTING], *sound[:turn], *sound[_ACTING:], *(h for h in pool.hosts if h not in sound)]
+        return [*sound[turn:_ACTING], *sound[:turn], *sound[_ACTING:], *failed]
 
     def _is_sound(self, host: HostId) -> bool:
         failed = self._failed.get(host)
