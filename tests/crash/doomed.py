@@ -1,7 +1,7 @@
 """``gluster-csi serve`` that kills itself (SIGKILL) at the n-th point given in ``DOOM``: for the real crash tests.
 
-Points are: before and after each script that goes to a host, each line to a long-lived program, each commit.
-``DOOM=count:FILE`` only counts, one line per point in FILE.
+Points are: before and after each script that goes to a host, each line to a long-lived program, each commit. The file
+``points`` beside the state has a line for each that was reached. ``DOOM=never`` only counts.
 """
 
 from __future__ import annotations
@@ -28,19 +28,18 @@ from csi.ports import Change, Channel, Runner, Store
 class Doom:
     """Counting starts when the file ``armed`` appears beside the state: the topology is loaded before."""
 
-    def __init__(self, order: str, armed: Path) -> None:
-        self._counting = order.removeprefix("count:") if order.startswith("count:") else ""
-        self._at = -1 if self._counting else int(order)
-        self._armed = armed
+    def __init__(self, order: str, directory: Path) -> None:
+        self._at = -1 if order == "never" else int(order)
+        self._armed = directory / "armed"
+        self._points = directory / "points"
         self._seen = 0
 
     def point(self, label: str) -> None:
         if not self._armed.exists():
             return
-        if self._counting:
-            with Path(self._counting).open("a") as file:
-                file.write(label + "\n")
-        elif self._seen == self._at:
+        with self._points.open("a") as file:
+            file.write(label + "\n")
+        if self._seen == self._at:
             os.kill(os.getpid(), signal.SIGKILL)
         self._seen += 1
 
@@ -97,7 +96,7 @@ class DoomedRunner:
 
 def main() -> None:
     settings = app.settings_for(app.Role.SERVE, Path(sys.argv[-1]), os.environ)
-    doom = Doom(os.environ["DOOM"], Path(sys.argv[-1]).parent / "armed")
+    doom = Doom(os.environ["DOOM"], Path(sys.argv[-1]).parent)
     reach = app.reach
 
     def doomed(settings: Settings, leadership: Leadership | None = None) -> corewiring.Outside:
