@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from csi.api import csi_pb2 as pb
 from tests.driver import Driver
 from tests.lab.fixtures import usual
 from tests.lab.system import SLOWNESS
@@ -65,6 +67,18 @@ def judge(specs: list[dict[str, str]], *, whole: bool) -> list[str]:
     return problems
 
 
+def tell(log: Path, problems: Sequence[str]) -> None:
+    """The end of the driver's log, and then all that it says of the volumes that the problems name."""
+    text = log.read_text()
+    print(text[-20000:])
+    for volume in sorted(set(re.findall(r"vol_([0-9a-f]{32})", "\n".join(problems)))):
+        # By request: what was done for it says the call that asked for it, and not always the volume.
+        lines = text.splitlines()
+        calls = {call for line in lines if volume in line for call in re.findall(r'"request": "(\w+)"', line)}
+        print(f"--- of volume {volume}:")
+        print(*(line for line in lines if volume in line or any(call in line for call in calls)), sep="\n")
+
+
 def main(options: Sequence[str] = ()) -> int:
     with tempfile.TemporaryDirectory(prefix="gluster-csi-sanity-") as temporary:
         work = Path(temporary)
@@ -75,12 +89,15 @@ def main(options: Sequence[str] = ()) -> int:
             try:
                 driver.start()
                 specs = run_suite(driver, work, options)
+                with driver.client() as client:
+                    known = client.controller.ListVolumes(pb.ListVolumesRequest(), timeout=60).entries
             finally:
                 driver.stop()
             problems = judge(specs, whole=not options)
+            problems += [f"STILL KNOWN to the driver: vol_{entry.volume.volume_id}" for entry in known]
             problems += [f"LEFT BEHIND {what}" for what in lab.leftovers()]
             if problems:
-                print(driver.log.read_text()[-20000:])
+                tell(driver.log, problems)
         finally:
             lab.down()
     for problem in problems:
