@@ -2,12 +2,16 @@
 
 Each host has a disk for either side. The shell makes its bricks by Heketi's lines, with the device list and the pool's
 settings that ours has. ``ROUNDS`` of them are measured, in turns, after one that warms up both.
+
+The last row has no limit. It is what a snapshot of either kind cannot do without: one ``lvcreate --snapshot`` on each
+host, all three at once, from open shells. The hosts share one slow processor here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import tempfile
 from contextlib import AsyncExitStack
@@ -62,6 +66,13 @@ class PlainLvm(PlainPool):
             f"lvm lvremove -qq --autobackup=n -f {GROUP}/tp_{name}"
         )
 
+    async def thin_snapshot(self, name: str) -> None:
+        """Nothing but LVM's part of a snapshot of the volume ``base``."""
+        await self.everywhere(f"lvm lvcreate -qq --autobackup=n --snapshot {GROUP}/brick_base --name {name}")
+
+    async def remove_thin(self, name: str) -> None:
+        await self.everywhere(f"lvm lvremove -qq --autobackup=n -f {GROUP}/{name}")
+
 
 async def _snapshot(ours: Ours, name: str, taken: list[str]) -> None:
     request = pb.CreateSnapshotRequest(name=name, source_volume_id=ours.ids["base"])
@@ -81,11 +92,13 @@ async def _round(ours: Ours, plain: PlainLvm, number: int) -> dict[str, float]:
         "create": await timed(plain.create(theirs, GIB, 3000)),
         "our snapshot": await timed(_snapshot(ours, f"s-{number}", taken)),
         "snapshot": await timed(plain.gluster(f"snapshot create s{number} base no-timestamp")),
+        "lvcreate": await timed(plain.thin_snapshot(f"thin{number}")),
         "our delete": await timed(ours.delete(mine)),
         "delete": await timed(plain.delete(theirs)),
     }
     await _forget(ours, taken[0])
     await plain.gluster(f"snapshot delete s{number}")
+    await plain.remove_thin(f"thin{number}")
     return sample
 
 
@@ -108,6 +121,7 @@ async def _measure(lab: Lab, driver: Driver) -> list[Row]:
             Row("(i) CreateVolume, lvm", times["our create"], times["create"], CREATE),
             Row("(i) DeleteVolume, lvm", times["our delete"], times["delete"], CREATE),
             Row("(j) CreateSnapshot, lvm", times["our snapshot"], times["snapshot"], SNAPSHOT),
+            Row("    three lvcreate alone", times["lvcreate"], times["snapshot"], math.inf),
         ]
 
 

@@ -23,7 +23,7 @@ from tests.driver import GIB, Client, Driver, capability
 from tests.lab import Lab
 
 ROUNDS = 12
-SINGLES = 40  # one create takes 200 to 300 ms on either side: of twelve, the medians' ratio is 5 % off now and then
+SINGLES = 40  # of what takes so little that the medians' ratio of twelve is 5 % off now and then
 AT_ONCE = 30
 BURSTS = 12
 DELETED_BY_HAND = 2  # of these bursts: each takes a minute
@@ -140,7 +140,7 @@ async def expansions(ours: Ours, plain: PlainPool) -> Row:
     await ours.create("growing")
     await plain.create("plaingrowing", GIB, 3000)
     mine, theirs = [], []
-    for number in range(ROUNDS + 1):
+    for number in range(SINGLES + 1):
         size = GIB + (number + 1) * (64 << 20)
         samples = await timed(ours.expand("growing", size)), await timed(plain.expand("plaingrowing", size))
         if number:
