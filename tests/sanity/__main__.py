@@ -67,13 +67,12 @@ def judge(specs: list[dict[str, str]], *, whole: bool) -> list[str]:
     return problems
 
 
-def tell(log: Path, problems: Sequence[str]) -> None:
-    """The end of the driver's log, and then all that it says of the volumes that the problems name."""
-    text = log.read_text()
-    print(text[-20000:])
+def tell(text: str, problems: Sequence[str]) -> None:
+    """The problems, and last what the driver's log says of the volumes that they name: who cuts it keeps the end."""
+    print(text[-20000:], *problems, sep="\n")
+    lines = text.splitlines()
     for volume in sorted(set(re.findall(r"vol_([0-9a-f]{32})", "\n".join(problems)))):
         # By request: what was done for it says the call that asked for it, and not always the volume.
-        lines = text.splitlines()
         calls = {call for line in lines if volume in line for call in re.findall(r'"request": "(\w+)"', line)}
         print(f"--- of volume {volume}:")
         print(*(line for line in lines if volume in line or any(call in line for call in calls)), sep="\n")
@@ -100,11 +99,9 @@ def main(options: Sequence[str] = ()) -> int:
             problems += [f"STILL KNOWN to the driver: vol_{entry.volume.volume_id}" for entry in known]
             problems += [f"LEFT BEHIND {what}" for what in lab.leftovers()]
             if problems:
-                tell(driver.log, problems)
+                tell(driver.log.read_text(), problems)
         finally:
             lab.down()
-    for problem in problems:
-        print(problem)
     states = Counter(spec["state"] for spec in specs)
     print(
         f"csi-sanity: {len(problems)} problems; left out for a listed reason: {states['skipped'] + states['pending']}"
