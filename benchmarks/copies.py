@@ -21,6 +21,7 @@ from rich.table import Table
 from csi.api import csi_pb2 as pb
 from tests.driver import GIB, Client, Driver, capability
 from tests.lab import Lab
+from tests.lab.sessions import remove_abandoned, session_instance
 
 ROUNDS = 12
 HELD, WHOLE, CLONE = 0.4, 1.0, 1.5  # seconds, seconds, times an empty volume
@@ -96,7 +97,8 @@ def _rounds(client: Client, volume: pb.Volume) -> tuple[list[float], list[float]
 def measure(gib: int) -> Times:
     with tempfile.TemporaryDirectory(prefix="gluster-csi-bench-") as temporary:
         work = Path(temporary)
-        lab = Lab(instance="benchc", device_size=f"{4 * gib + 8}G", hooks=False)
+        remove_abandoned()
+        lab = Lab(session_instance(), device_size=f"{4 * gib + 8}G", hooks=False)
         try:
             lab.up()
             driver = Driver(lab, work / "driver", settings={"gids": {"rest_seconds": 0}})

@@ -23,6 +23,7 @@ from csi.api import csi_pb2 as pb
 from csi.core import sizes
 from tests.driver import GIB, Driver
 from tests.lab import Lab, vm
+from tests.lab.sessions import remove_abandoned, session_instance
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = 3600.0  # the machine is slow, and may be busy
@@ -128,7 +129,8 @@ async def _measure(lab: Lab, driver: Driver) -> list[Row]:
 def measure() -> list[Row]:
     """In the virtual machine only."""
     with tempfile.TemporaryDirectory(prefix="gluster-csi-bench-") as temporary:
-        lab = Lab(instance="benchl", devices=0, blocks=2, hooks=False)
+        remove_abandoned()
+        lab = Lab(session_instance(), devices=0, blocks=2, hooks=False)
         try:
             lab.up()
             driver = Driver(lab, Path(temporary) / "driver", settings={"gids": {"rest_seconds": 0}})

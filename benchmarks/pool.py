@@ -21,6 +21,7 @@ from benchmarks.plain import PlainPool
 from csi.api import csi_pb2 as pb
 from tests.driver import GIB, Client, Driver, capability
 from tests.lab import Lab
+from tests.lab.sessions import remove_abandoned, session_instance
 
 ROUNDS = 12
 SINGLES = 40  # of what takes so little that the medians' ratio of twelve is 5 % off now and then
@@ -208,7 +209,8 @@ async def _measure(lab: Lab, driver: Driver, work: Path) -> list[Row]:
 def measure() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="gluster-csi-bench-") as temporary:
         work = Path(temporary)
-        lab = Lab(instance="bench", hooks=os.environ.get("HOOKS") == "1")
+        remove_abandoned()
+        lab = Lab(session_instance(), hooks=os.environ.get("HOOKS") == "1")
         try:
             lab.up()
             driver = Driver(lab, work / "driver", settings={"gids": {"rest_seconds": 0}})

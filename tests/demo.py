@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tests.driver import GIB, Driver
 from tests.lab import Lab
+from tests.lab.sessions import remove_abandoned, session_instance
 
 console = Console(highlight=False, width=120)
 
@@ -102,7 +103,8 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gluster-csi-demo-") as temporary:
         work = Path(temporary)
-        lab = Lab(instance="demo")
+        remove_abandoned()
+        lab = Lab(session_instance())
         step("A pool on this machine: three GlusterFS hosts in network namespaces")
         try:
             lab.up()

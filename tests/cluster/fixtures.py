@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.controlplane import ControlPlane
-from tests.lab.fixtures import session_instance
+from tests.lab.sessions import session_instance
 from tests.lab.system import alive
 
 

@@ -26,6 +26,7 @@ from tests.cluster.controlplane import ControlPlane
 from tests.custom_resources import forget_lease, install, wipe
 from tests.driver import GIB, Driver, patiently
 from tests.lab import Lab
+from tests.lab.sessions import remove_abandoned, session_instance
 
 POINTS = 10  # for each of create and delete
 FEWEST = 0.8  # of the points before the one that is asked for, in a run that does not come to it
@@ -184,7 +185,8 @@ def run_on_api_server() -> Iterator[tuple[str, int, list[str]]]:
 
 @contextmanager
 def _laboratory() -> Iterator[tuple[Lab, Path]]:
-    lab = Lab(instance="crash")
+    remove_abandoned()
+    lab = Lab(session_instance())
     try:
         lab.up()
         with tempfile.TemporaryDirectory(prefix="gluster-csi-crash-") as temporary:

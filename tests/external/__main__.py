@@ -17,9 +17,8 @@ from tests.e2e.installation import Installation
 from tests.external import specs
 from tests.external.specs import Reasons
 from tests.external.suite import HERE, Suite
-from tests.lab import fixtures as labs
-from tests.lab.fixtures import session_instance
 from tests.lab.pool import Lab
+from tests.lab.sessions import remove_abandoned, session_instance
 
 SKIPS = HERE / "skips.json"
 # A spec waits most of its time: for pods, and for what must not happen.
@@ -30,7 +29,7 @@ _SECONDS = 3600
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     reasons = Reasons.read(SKIPS)
-    labs.remove_abandoned()
+    remove_abandoned()
     clusters.remove_abandoned()
     lab, cluster = Lab(session_instance()), Cluster(session_instance())
     installation = Installation(cluster, lab)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.lab import vm
 from tests.lab.pool import Lab
-from tests.lab.system import alive, missing
-
-
-def session_instance() -> str:
-    """The instance of this pytest process: its number is in it, so that two sessions never share a lab."""
-    return f"t{os.getpid():x}"
+from tests.lab.sessions import remove_abandoned, session_instance
+from tests.lab.system import missing
 
 
 def usual(instance: str) -> Lab:
@@ -27,15 +20,6 @@ def usual(instance: str) -> Lab:
     """
     devices, blocks = (0, 2) if vm.inside() else (2, 0)
     return Lab(instance, devices=devices, blocks=blocks, hooks=False)
-
-
-def remove_abandoned() -> None:
-    """Labs of pytest sessions that were killed."""
-    for pointer in Path("/run").glob("gluster-lab-t*"):
-        instance = pointer.name.removeprefix("gluster-lab-")
-        with contextlib.suppress(ValueError):  # a lab with a name that somebody chose
-            if not alive(int(instance[1:], 16)):
-                Lab(instance).down()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 from csi.api import csi_pb2 as pb
 from tests.driver import GIB, Driver
 from tests.lab.fixtures import usual
+from tests.lab.sessions import remove_abandoned, session_instance
 from tests.lab.system import SLOWNESS
 
 HERE = Path(__file__).parent
@@ -81,7 +82,8 @@ def tell(text: str, problems: Sequence[str]) -> None:
 def main(options: Sequence[str] = ()) -> int:
     with tempfile.TemporaryDirectory(prefix="gluster-csi-sanity-") as temporary:
         work = Path(temporary)
-        lab = usual("sanity")
+        remove_abandoned()
+        lab = usual(session_instance())
         try:
             lab.up()
             driver = Driver(lab, work / "driver")

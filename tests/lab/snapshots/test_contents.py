@@ -16,7 +16,7 @@ from csi.api import csi_pb2 as pb
 from tests.driver import GIB, Client, Driver
 from tests.lab import Lab
 from tests.lab.copies import TYPES, contents, copy, drop, fill, mounted, take
-from tests.lab.fixtures import session_instance
+from tests.lab.sessions import session_instance
 from tests.lab.system import wait_for
 
 pytestmark = pytest.mark.lab
