@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.controlplane import ControlPlane
-from tests.lab.sessions import session_instance
-from tests.lab.system import alive
+from tests.lab.sessions import abandoned, session_instance
 
 
 @pytest.fixture(scope="session")
@@ -36,8 +33,5 @@ def cluster() -> Iterator[Cluster]:
 
 def remove_abandoned() -> None:
     """Clusters of pytest sessions that were killed."""
-    for pointer in Path("/run").glob("gluster-cluster-t*"):
-        instance = pointer.name.removeprefix("gluster-cluster-")
-        with contextlib.suppress(ValueError):  # a cluster with a name that somebody chose
-            if not alive(int(instance[1:], 16)):
-                Cluster(instance).down()
+    for instance in abandoned("gluster-cluster-"):
+        Cluster(instance).down()

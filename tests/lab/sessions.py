@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.lab.pool import Lab
@@ -19,10 +20,16 @@ def session_instance() -> str:
     return f"t{os.getpid():x}"
 
 
+def abandoned(prefix: str) -> Iterator[str]:
+    """The instances of processes that were killed, by the names in /run of what is up."""
+    for pointer in Path("/run").glob(f"{prefix}t*"):
+        instance = pointer.name.removeprefix(prefix)
+        with contextlib.suppress(ValueError):  # a name that somebody chose
+            if not alive(int(instance[1:], 16)):
+                yield instance
+
+
 def remove_abandoned() -> None:
     """Labs of processes that were killed."""
-    for pointer in Path("/run").glob("gluster-lab-t*"):
-        instance = pointer.name.removeprefix("gluster-lab-")
-        with contextlib.suppress(ValueError):  # a lab with a name that somebody chose
-            if not alive(int(instance[1:], 16)):
-                Lab(instance).down()
+    for instance in abandoned("gluster-lab-"):
+        Lab(instance).down()
