@@ -24,7 +24,7 @@ from tests.lab import Lab
 from tests.lab.sessions import remove_abandoned, session_instance
 
 ROUNDS = 12
-SINGLES = 40  # of what takes so little that the medians' ratio of twelve is 5 % off now and then
+SINGLES = 40  # of what is done one at a time: of twelve, the ratio of the medians is 5 % off now and then
 AT_ONCE = 30
 BURSTS = 12
 DELETED_BY_HAND = 2  # of these bursts: each takes a minute
