@@ -54,6 +54,16 @@ def test_words_status_and_output_come_through_and_nothing_is_written(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_a_guest_whose_kernel_gives_up_is_not_waited_for(tmp_path: Path) -> None:
+    words = ["bash", "-c", "echo c >/proc/sysrq-trigger; sleep 1000"]
+    done = subprocess.run(
+        [*_COMMAND, "--", *words], capture_output=True, text=True, check=False, timeout=60, env=environment(tmp_path)
+    )
+    assert done.returncode not in (0, 124)
+    assert "Kernel panic" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_guest_ends_with_its_time_and_with_who_began_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [*_COMMAND, "--seconds", "3", "--", "sleep", "100"], check=False, timeout=60, env=environment(tmp_path)

@@ -22,10 +22,11 @@ from typing import BinaryIO
 from tests.lab.system import LabError, environment, search_path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("linux.uml", "lvm", "thin_check", "depmod", "modprobe", "unshare", "mount")
+PROGRAMS = ("linux.uml", "lvm", "thin_check", "depmod", "modprobe", "unshare", "mount", "gcc")
 MODULES = Path("/usr/lib/uml/modules")
 SECONDS = 900.0  # a command is ended after that
 MEMORY = "6144M"  # what the guest does not touch costs nothing
+_REGISTERS = "xstate.so"
 _PASSED_ON = ("CI", "COVERAGE_FILE", "COVERAGE_PROCESS_START", "TERM")
 
 # The host's side of the guest's tree: everything read-only but the checkout and the guest's own directory. The device
@@ -68,6 +69,7 @@ def run(command: Sequence[str], seconds: float = SECONDS, memory: str = MEMORY) 
         passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         (work / "environment").write_bytes(b"".join(f"{name}={text}\0".encode() for name, text in passed.items()))
         release = _prepare_modules(work)
+        _prepare_registers(work)
         return _watched(work, _guest(work, release, memory), seconds)
 
 
@@ -91,6 +93,13 @@ def _prepare_modules(work: Path) -> str:
     return source.name
 
 
+def _prepare_registers(work: Path) -> None:
+    """The library that lets the guest's kernel run on processors that are newer than it."""
+    source, target = Path(__file__).with_name("xstate.c"), work / _REGISTERS
+    gcc = ["gcc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(target), str(source)]
+    subprocess.run(gcc, check=True, timeout=60, env=environment())
+
+
 def _guest(work: Path, release: str, memory: str) -> subprocess.Popen[bytes]:
     for name in ("stdout", "stderr"):
         (work / name).touch()
@@ -107,7 +116,8 @@ def _guest(work: Path, release: str, memory: str) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
-            env={**environment(), "TMPDIR": "/dev/shm"},  # the guest's memory is a file there
+            # The guest's memory is a file in TMPDIR.
+            env={**environment(), "TMPDIR": "/dev/shm", "LD_PRELOAD": str(work / _REGISTERS)},
             start_new_session=True,
         )
 
@@ -119,7 +129,7 @@ def _watched(work: Path, guest: subprocess.Popen[bytes], seconds: float) -> int:
     try:
         with (work / "stdout").open("rb") as output, (work / "stderr").open("rb") as errors:
             streams = ((output, sys.stdout.buffer), (errors, sys.stderr.buffer))
-            while guest.poll() is None and not (work / "status").exists():
+            while guest.poll() is None and not (work / "status").exists() and not _has_panicked(work):
                 _copy(streams)
                 if time.monotonic() > deadline:
                     print(f"lab: the guest was ended: not done within {seconds:g} s", file=sys.stderr, flush=True)
@@ -135,6 +145,11 @@ def _watched(work: Path, guest: subprocess.Popen[bytes], seconds: float) -> int:
     except (FileNotFoundError, ValueError) as gone:
         said = (work / "console").read_text(errors="replace")[-3000:]
         raise LabError(f"the guest ended without a status; its console says:\n{said}") from gone
+
+
+def _has_panicked(work: Path) -> bool:
+    """A kernel that gives up may stay there and do nothing."""
+    return b"Kernel panic" in (work / "console").read_bytes()
 
 
 def _interrupted(number: int, frame: object) -> None:
