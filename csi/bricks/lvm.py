@@ -13,6 +13,7 @@ As in the ``file`` backend the shell compares whole texts only: what is ours is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
 
 import structlog
 
@@ -33,6 +34,14 @@ _EXTENT = 4 << 20
 _START = 134479872  # of the first extent, behind 128 MiB of metadata
 
 Texts = Mapping[BrickId, Sequence[str]]
+
+
+class Look(StrEnum):
+    """How a script comes to know what there is. It costs LVM 50 ms and more."""
+
+    NOW = "csi_lvm_look"
+    AHEAD = "csi_lvm_look_ahead"  # so that a script that follows in a moment may go on with it:
+    BACK = "csi_lvm_look_back"  # never for what destroys: others may have changed something since
 
 
 class LvmBackend:
@@ -201,7 +210,7 @@ class LvmBackend:
 
     # --- how scripts are run ---
 
-    def _claimed(self, devices: Iterable[Device]) -> list[Command]:
+    def _claimed(self, devices: Iterable[Device], look: Look = Look.NOW) -> list[Command]:
         """LVM is looked at first, once; each volume group must carry our mark."""
         distinct = {device.id: device for device in devices}.values()
         marks = [
@@ -212,14 +221,14 @@ class LvmBackend:
                 lvmtags.of_device(DeviceMark(self._instance, device.id)),
             )
         ]
-        return [Command(("csi_lvm_look", *marks))]
+        return [Command((look, *marks))]
 
-    def _evidence(self, bricks: Sequence[PlacedBrick], texts: Texts) -> list[Command]:
+    def _evidence(self, bricks: Sequence[PlacedBrick], texts: Texts, look: Look = Look.NOW) -> list[Command]:
         ours = (
             ("csi_lvm_ours", *lvmpaths.names(placed), lvmpaths.mount_point(placed), *texts[placed.brick.id])
             for placed in bricks
         )
-        return [*self._claimed(placed.device for placed in bricks), *map(Command, ours)]
+        return [*self._claimed((placed.device for placed in bricks), look), *map(Command, ours)]
 
     async def _run(self, host: Host, commands: Sequence[Command], seconds: float = 60) -> tuple[Result, ...]:
         try:

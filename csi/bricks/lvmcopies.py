@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from csi.bricks import evidence, identity, lvmpaths, lvmreport, lvmtags
-from csi.bricks.lvm import LvmBackend, Texts
+from csi.bricks.lvm import Look, LvmBackend, Texts
 from csi.bricks.lvmerrors import Status
 from csi.bricks.lvmreport import LogicalVolume, VolumeGroup
 from csi.copyports import Copied, Filling, Flushed, FoundCopy, Hold, Pair
@@ -33,7 +33,7 @@ class LvmCopies(LvmBackend):
 
     async def flush(self, host: Host, bricks: Sequence[PlacedBrick]) -> Flushed:
         flush = Command(("csi_lvm_flush", *map(lvmpaths.mount_point, bricks)))
-        flushed, look = await self._run(host, [flush, *self._claimed(p.device for p in bricks)])
+        flushed, look = await self._run(host, [flush, *self._claimed((p.device for p in bricks), Look.AHEAD)])
         groups = lvmreport.read(look.stdout)
         taken = tuple(_footprint(_held(_find(groups, placed), placed.brick.size)) for placed in bricks)
         return Flushed(taken, quiet=flushed.stdout.strip() == "noted=no")
@@ -46,7 +46,7 @@ class LvmCopies(LvmBackend):
         def script(texts: Texts) -> list[Command]:
             words = [word for p in pairs for word in (*lvmpaths.names(p.brick)[:2], *_said(p.target, texts))]
             return [
-                *self._evidence([*bricks, *new], texts),
+                *self._evidence([*bricks, *new], texts, Look.BACK),
                 *_ours(kept, texts),
                 Command(("csi_lvm_copy", "replace", *words)),
                 Command(("date", "+%s.%N")),

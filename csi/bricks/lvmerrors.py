@@ -39,7 +39,8 @@ def explain(host: Host, failed: CommandFailed) -> None:
     if not failed.argv[0].startswith("csi_"):
         return
     argument = failed.argv[1] if len(failed.argv) > 1 else ""
-    match failed.argv[0], failed.status:
+    verb = "csi_lvm_look" if failed.argv[0].startswith("csi_lvm_look") else failed.argv[0]
+    match verb, failed.status:
         case "csi_lvm_look", Status.UNMARKED:
             raise Unavailable(
                 f"host {host.manage} has no volume group {last}: its disk is away, or it was "

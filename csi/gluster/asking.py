@@ -50,17 +50,17 @@ class Asker:
     async def close(self) -> None:
         await self._sessions.close()
 
-    async def ask(self, host: Host, command: Sequence[str], timeout: float) -> Answer:
-        """One host, by a session or by a process of its own.
+    async def ask(self, host: Host, command: Sequence[str], timeout: float, *, at_once: bool = False) -> Answer:
+        """One host, by a session or by a process of its own. ``at_once``: not after what others ask it.
 
         Raises: HostUnreachable (also: no glusterd there), Unavailable (no answer in time), GlusterFailed.
         """
         command = words.checked(command)
-        line = words.line(command)
+        line, plain = words.line(command), words.is_plainly_answered(command)
         try:
-            if line is not None:
+            if line is not None and not (at_once and self._sessions.are_taken(host)):
                 try:
-                    return await self._by_session(host, line, timeout)
+                    return await self._by_session(host, line, timeout, plain)
                 except SessionLostError as lost:
                     _log.warning("gluster session lost", host=host.manage, command=" ".join(command), reason=str(lost))
             answer = await alone(self._runner, host, command, timeout)
@@ -71,13 +71,13 @@ class Asker:
             raise answer.error()
         return answer
 
-    async def _by_session(self, host: Host, line: bytes, timeout: float) -> Answer:
+    async def _by_session(self, host: Host, line: bytes, timeout: float, plain: bool) -> Answer:
         try:
-            return await self._sessions.ask(host, line, timeout)
+            return await self._sessions.ask(host, line, timeout, plain=plain)
         except SessionLostError as lost:
             if not lost.reused:
                 raise
-        return await self._sessions.ask(host, line, timeout, fresh=True)
+        return await self._sessions.ask(host, line, timeout, fresh=True, plain=plain)
 
     async def first(self, pool: Pool, command: Sequence[str], timeout: float, *, changes: bool) -> Answer:
         """What the first host that can answer says, beginning with the one that acts for this volume.

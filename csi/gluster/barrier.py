@@ -2,24 +2,29 @@
 
 The barrier is gluster's own: bricks do what they are told, and keep back the answers to fsync, rename, unlink and the
 like. So whoever has been told that something is safe was told before the barrier, and what depends on an answer is not
-begun before it is over. ``gluster`` has no XML for it. A change of it that is none is refused, like one that fails.
+begun before it is over. A change of it that is none is refused, like one that fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from csi.core.command import Command, Script
-from csi.core.errors import CommandFailed, HostUnreachable, Unavailable
+from csi.core.errors import HostUnreachable, Unavailable
 from csi.core.model import Host, Protection, Volume
 from csi.gluster import parse, words
 from csi.gluster.asking import Asker
 from csi.gluster.envelope import Answer, Meaning
 from csi.ports import Clock, Pool, Runner
+from csi.tasks import together
+
+T = TypeVar("T")
 
 _LATE = 78  # of the verbs
 _HEAL_PATIENCE = 5.0  # seconds: what is written to just now can look as if it were to be healed
 _HEAL_PAUSE = 0.3
+_ON = ("features.barrier", "enable")
 _UNDER_WAY = ("1", "5")  # of a task: "in progress", "fix-layout in progress"
 
 
@@ -70,36 +75,56 @@ class Barrier:
         return await self._asker.first(pool, ("volume", "heal", name, *what), self._timeout, changes=False)
 
     async def hold(self, pool: Pool, names: Sequence[str], bound: float) -> None:
-        command = Command(("csi_barrier_on", names[0], f"{bound:g}", *map(words.name, names)))
         await self._asker.nobody_has_vanished(pool, self._timeout)
-        try:
-            await self._on_acting(pool, command)
-        except CommandFailed as failed:
+        await self._on_acting(pool, lambda host: self._hold(host, names, bound))
+
+    async def _hold(self, host: Host, names: Sequence[str], bound: float) -> None:
+        # First what will end it.
+        await self._run(host, Command(("csi_barrier_watch", names[0], f"{bound:g}", *map(words.name, names))))
+        if await self._switch(host, names, "enable"):
             # It may be on still, from a time that ended badly.
-            await self.unhold(pool, names)
-            try:
-                await self._on_acting(pool, command)
-            except CommandFailed as again:
-                raise Unavailable(f"the barrier of {', '.join(names)} cannot be had: {_said(again)}") from failed
+            await self._switch(host, names, "disable")
+            if refused := await self._switch(host, names, "enable"):
+                said = "; ".join(f"{name}: {answer.text}" for name, answer in refused.items())
+                raise Unavailable(f"the barrier of {', '.join(names)} cannot be had: host {host.manage}: {said}")
 
     async def unhold(self, pool: Pool, names: Sequence[str]) -> bool:
-        command = Command(("csi_barrier_off", names[0], *map(words.name, names)), ok=(0, _LATE))
-        try:
-            return await self._on_acting(pool, command) == 0
-        except CommandFailed as failed:
-            raise Unavailable(f"the barrier cannot be ended: {_said(failed)}; the host goes on trying") from failed
+        return await self._on_acting(pool, lambda host: self._unhold(host, names))
 
-    async def _on_acting(self, pool: Pool, command: Command) -> int:
-        """The status on the first host that answers. What one that broke off may have begun ends by itself there."""
+    async def _unhold(self, host: Host, names: Sequence[str]) -> bool:
+        refused = await self._switch(host, names, "disable")
+        for name, answer in refused.items():
+            # It was off. Or not all hosts did it.
+            if await self._is_on(host, name):
+                raise Unavailable(
+                    f"the barrier of {name} cannot be ended: host {host.manage}: {answer.text}; it goes on trying"
+                )
+        # The watch goes last.
+        ended = await self._run(host, Command(("csi_barrier_unwatch", names[0]), ok=(0, _LATE)))
+        return not refused and ended == 0
+
+    async def _switch(self, host: Host, names: Sequence[str], how: str) -> dict[str, Answer]:
+        """Those that refused. Nobody may have to wait for others then: writers wait too."""
+        commands = [("volume", "barrier", words.name(name), how) for name in names]
+        answers = await together(self._asker.ask(host, c, self._timeout, at_once=True) for c in commands)
+        return {n: a for n, a in zip(names, answers, strict=True) if a.meaning is not Meaning.DONE}
+
+    async def _is_on(self, host: Host, name: str) -> bool:
+        answer = await self._asker.ask(host, ("volume", "info", words.name(name)), self._timeout, at_once=True)
+        if answer.meaning is Meaning.ABSENT:
+            return False
+        return any(_ON in found.volume.options for found in parse.volumes(answer.done()))
+
+    async def _run(self, host: Host, command: Command) -> int:
+        (result,) = await self._runner.run(host, Script((command,), self._timeout))
+        return result.status
+
+    async def _on_acting(self, pool: Pool, call: Callable[[Host], Awaitable[T]]) -> T:
+        """On the first host that answers. What one that broke off may have begun ends by itself there."""
         failure = HostUnreachable("", "the cluster has no hosts")
         for host in self._asker.in_order(pool):
             try:
-                (result,) = await self._runner.run(host, Script((command,), self._timeout))
-                return result.status
+                return await call(host)
             except HostUnreachable as error:
                 failure = error
         raise failure
-
-
-def _said(failed: CommandFailed) -> str:
-    return failed.stderr.strip()[-300:] or f"status {failed.status}"

@@ -37,6 +37,7 @@ Cannot delete Volume V ,as it has N snapshots. …                  delete (bina
 H is either already part of another cluster or …                  probe (opErrno 3)       HELD
 Probe returned with Transport endpoint is not connected           probe (opErrno 107)     DISCONNECTED
 Launching heal operation to … on volume V has been successful     heal, plain text        DONE
+volume barrier: command successful                                barrier, plain text     DONE
 Error : Request timed out                                         any, plain text         SILENT
 Connection failed. Please check if gluster daemon is operational. any, plain text         NO_DAEMON
 ================================================================  ======================  =====================
@@ -106,6 +107,7 @@ _TEXTS = tuple(
         (r"Volume \S+ is not a distribute volume or contains only 1 brick", Meaning.ONE_SET),
         (r"Cannot delete Volume .* snapshots", Meaning.HELD),
         (r"Launching heal operation to perform index self heal .* has been successful", Meaning.DONE),
+        (r"volume barrier: command successful", Meaning.DONE),
         (r"Error : Request timed out", Meaning.SILENT),
         (r"Connection failed\. Please check if gluster daemon is operational", Meaning.NO_DAEMON),
     )

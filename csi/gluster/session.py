@@ -4,6 +4,8 @@ A session (``gluster --mode=script --xml`` with commands on its input) answers i
 needs to start. Its traps, seen on GlusterFS 10.3:
 
 - A command that the tool does not understand ends it, after a word in plain text.
+- To ``volume barrier`` it always answers in plain text, of which nobody can tell the end; so it is asked for something
+  else at once. A refusal ends it.
 - While glusterd does not run it says nothing at all, and carries out what it was given when glusterd is back. So when
   it is slow glusterd is looked for, and a session that is given up is ended before anything else is tried.
 
@@ -31,6 +33,7 @@ _log = structlog.get_logger(__name__)
 ARGV = ("gluster", "--mode=script", "--xml")
 _END = b"</cliOutput>\n"
 _WELCOME = b"Welcome to gluster prompt"
+_AND_ANYTHING = b"peer status\n"  # that is answered with a document
 _ANSWER_LIMIT = 256 << 20  # `volume info all` has some 2 KiB for a volume of three bricks
 
 FIRST_LOOK = 2.0  # seconds of silence, after which glusterd is looked for
@@ -69,14 +72,24 @@ class Sessions:
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def ask(self, host: Host, line: bytes, timeout: float, *, fresh: bool = False) -> Answer:
-        """Raises: SessionLostError, HostUnreachable (also: no glusterd there), CommandTimeout."""
-        seats = self._seats.setdefault(host.manage, _Seats(asyncio.Semaphore(self._per_host)))
+    def are_taken(self, host: Host) -> bool:
+        """Whether a command would have to wait for others."""
+        return self._seats_of(host).free.locked()
+
+    def _seats_of(self, host: Host) -> _Seats:
+        return self._seats.setdefault(host.manage, _Seats(asyncio.Semaphore(self._per_host)))
+
+    async def ask(self, host: Host, line: bytes, timeout: float, *, fresh: bool = False, plain: bool = False) -> Answer:
+        """``plain``: the answer is a line of text.
+
+        Raises: SessionLostError, HostUnreachable (also: no glusterd there), CommandTimeout.
+        """
+        seats = self._seats_of(host)
         async with seats.free:
             reused = bool(seats.idle) and not fresh
             channel = seats.idle.pop() if reused else await self._open(host)
             try:
-                answer = await self._exchange(host, channel, line, timeout, reused=reused)
+                answer = await self._exchange(host, channel, line, timeout, reused=reused, plain=plain)
             except BaseException:
                 await self._discard(channel)
                 raise
@@ -93,16 +106,20 @@ class Sessions:
             # Perhaps only its sessions are taken; a process of its own will tell.
             raise SessionLostError(error.reason, reused=False) from error
 
-    async def _exchange(self, host: Host, channel: Channel, line: bytes, timeout: float, *, reused: bool) -> Answer:
+    async def _exchange(
+        self, host: Host, channel: Channel, line: bytes, timeout: float, *, reused: bool, plain: bool
+    ) -> Answer:
         try:
-            await channel.write(line)
+            await channel.write(line + _AND_ANYTHING if plain else line)
             said = await self._read(host, channel, timeout)
         except HostUnreachable as error:
             raise SessionLostError(error.reason, reused=reused) from error
         before, _, document = said.partition(b"<?xml")
-        answer = envelope.read(host.manage, line.decode().rstrip("\n"), b"<?xml" + document)
-        greeting = not reused and before.lstrip().startswith(_WELCOME)
-        if answer is None or (before.strip() and not greeting):
+        if not reused and before.lstrip().startswith(_WELCOME):
+            before = before.lstrip().partition(b"\n")[2]
+        told = before if plain else b"<?xml" + document
+        answer = envelope.read(host.manage, line.decode().rstrip("\n"), told)
+        if answer is None or (before.strip() and not plain):
             # Something stands before the answer: it may be the answer to something else.
             raise SessionLostError(f"it said {said[:300]!r}", reused=reused)
         return answer

@@ -28,6 +28,11 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+|[a-z0-9][a-z0-9
 _NOT_KEYS = frozenset({"all", "force", "group", "help", "help-xml"})
 
 
+def is_plainly_answered(words: Sequence[str]) -> bool:
+    """Whether the tool answers in plain text, whatever it is asked for."""
+    return tuple(words[:2]) == ("volume", "barrier")
+
+
 def line(words: Sequence[str]) -> bytes | None:
     """The words as a line for a session; None if a session could not take them."""
     # The text of `volume heal` comes from a child of the prompt, which answers nobody.

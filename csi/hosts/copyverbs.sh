@@ -203,10 +203,10 @@ csi_brick_adopt() {
 
 # --- gluster/barrier.py ----------------------------------------------------------------------------------------------
 
-# NAME SECONDS VOLUME...: no brick of these volumes says any more that something is safe. It ends in SECONDS by itself: it is tried
-# until glusterd says that it is off.
-csi_barrier_on() {
-    local name seconds volume pid pids status
+# NAME SECONDS VOLUME...: see to it that the barriers of these volumes are off in SECONDS, unless csi_barrier_unwatch comes first. It is
+# tried until glusterd, which may be down just then, says that they are.
+csi_barrier_watch() {
+    local name seconds
     name=$1 seconds=$2
     shift 2
     csi_watch "barrier.$name" "$seconds" '
@@ -215,44 +215,18 @@ csi_barrier_on() {
             left=
             for volume do
                 gluster --mode=script volume barrier "$volume" disable
-                gluster --mode=script volume info "$volume" | grep -q -x -e "features.barrier: enable" && left=yes
+                case $(gluster --mode=script volume info "$volume" 2>&1) in
+                    *"features.barrier: enable"* | *"Connection failed"*) left=yes ;;
+                esac
             done
             [ "$left" ] || exit 0
             tries=$((tries + 1))
             sleep 1
         done
-        ' "$@" || return
-    pids= status=0
-    for volume do
-        gluster --mode=script volume barrier "$volume" enable &
-        pids="$pids $!"
-    done
-    for pid in $pids; do
-        wait "$pid" || status=1
-    done
-    return "$status"
+        ' "$@"
 }
 
-# NAME VOLUME...: the barriers are off; whether they were on until now is the status. The watch goes last.
-csi_barrier_off() {
-    local name volume pid pids late
-    name=$1
-    shift
-    pids= late=
-    for volume do
-        gluster --mode=script volume barrier "$volume" disable >/dev/null &
-        pids="$pids $!"
-    done
-    for pid in $pids; do
-        wait "$pid" || late=yes
-    done
-    for volume do
-        # Refused: it was off. Or not all hosts did it.
-        if [ "$late" ] && gluster --mode=script volume info "$volume" | grep -q -x -e 'features.barrier: enable'; then
-            echo "$volume" >&2
-            return 1
-        fi
-    done
-    csi_unwatch "barrier.$name" || return
-    [ -z "$late" ] || return 78
+# NAME: they are off; the watch need not do it. Status 78: it has.
+csi_barrier_unwatch() {
+    csi_unwatch "barrier.$1"
 }

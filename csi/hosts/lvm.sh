@@ -39,13 +39,18 @@ csi_lvm_read() {
     printf '%s\n' "$turn" >"/run/gluster-csi.lvm.$$.turn"
 }
 
-# Once more of the same volume groups, if anything may have been changed since.
+# Once more of the same volume groups, if a script of ours may have changed anything since.
 csi_lvm_refresh() {
-    local now turn groups
+    local now turn
     now='' turn=none
     { read -r now </run/gluster-csi.lvm.turn; } 2>/dev/null
     { read -r turn <"/run/gluster-csi.lvm.$$.turn"; } 2>/dev/null
-    [ "$now" != "$turn" ] || return 0
+    [ "$now" = "$turn" ] || csi_lvm_reread
+}
+
+# Once more of the same volume groups.
+csi_lvm_reread() {
+    local groups
     groups=$(awk -F '|' 'NF == 5 { sub(/^ */, "", $1); print $1 }' "/run/gluster-csi.lvm.$$")
     # shellcheck disable=SC2086 # a list of names
     csi_lvm_read $groups
@@ -88,6 +93,30 @@ csi_lvm_look() {
         [ "${row%%|*}" -eq 0 ] || return 77
         shift 2
     done
+}
+
+# [VG MARK]...: the same, for a script after this one too (csi_lvm_look_back).
+csi_lvm_look_ahead() {
+    local now turn file seen
+    file=/run/gluster-csi.lvm.$$ seen=/run/gluster-csi.lvm.seen.$1
+    read -r now </proc/uptime
+    csi_lvm_look "$@" || return
+    read -r turn <"$file.turn"
+    { printf '%s %s|%s\n' "${now%%.*}" "$turn" "$*" && cat -- "$file"; } >"$seen.$$" && mv -f -- "$seen.$$" "$seen"
+}
+
+# [VG MARK]...: what csi_lvm_look_ahead saw of just these in the last ten seconds, if none of our scripts has changed anything on this
+# host since; it is not printed. Otherwise a look. What others have changed is not noticed: never before anything is destroyed.
+csi_lvm_look_back() {
+    local now turn said
+    now='' turn='' said=''
+    read -r now </proc/uptime
+    { read -r turn </run/gluster-csi.lvm.turn; } 2>/dev/null
+    {
+        read -r said && [ "${said#* }" = "$turn|$*" ] && [ "$((${now%%.*} - ${said%% *}))" -lt 10 ] &&
+            cat >"/run/gluster-csi.lvm.$$" && printf '%s\n' "$turn" >"/run/gluster-csi.lvm.$$.turn" && return 0
+    } 2>/dev/null <"/run/gluster-csi.lvm.seen.$1"
+    csi_lvm_look "$@"
 }
 
 # VG LV: its row as the script's look saw it, or nothing.
@@ -361,6 +390,7 @@ csi_lvm_release() {
         [ -z "${group##* }" ] || continue
         csi_lvm pvremove -qq -- "$tags" || return
     done
+    rm -f -- "/run/gluster-csi.lvm.seen.$2"
     [ ! -d "/var/lib/heketi/mounts/$2" ] || rmdir -- "/var/lib/heketi/mounts/$2" 2>/dev/null || return 0
 }
 

@@ -11,10 +11,20 @@ csi_lvm_locked() {
     } 9>/run/gluster-csi.lvm.lock
 }
 
-# VG LV NEW [SIZE]: what making NEW of LV, or giving NEW a share of SIZE bytes in the pool LV, takes: the words POOL SHARE DATA METADATA,
-# which are the share of NEW in KiB, and what the pool must have and lack, in KiB: 0 if it has it. What is to be there counts once.
+# VG LV: bytes that are in this thin volume, if it is active. Newer than what a look said, and to the block.
+csi_lvm_held() {
+    local line
+    line=$(dmsetup status --target thin -- "$1-$2" 2>/dev/null)
+    case $line in
+        *' thin '[0-9]*) line=${line##* thin }; printf '%s\n' "$((${line%% *} * 512))" ;;
+    esac
+}
+
+# VG LV NEW [SIZE [HELD]]: what making NEW of LV, or giving NEW a share of SIZE bytes in the pool LV, takes: the words POOL SHARE DATA
+# METADATA, which are the share of NEW in KiB, and what the pool must have and lack, in KiB: 0 if it has it. What is to be there counts
+# once. HELD: bytes that are in LV, if they are known.
 csi_lvm_shares() {
-    awk -F '|' -v group="$1" -v origin="$2" -v new="$3" -v asked="${4:-0}" '
+    awk -F '|' -v group="$1" -v origin="$2" -v new="$3" -v asked="${4:-0}" -v held="$5" '
         function up(bytes, unit) { return int((bytes + unit - 1) / unit) * unit }
         function share(name) {
             if (name !~ /^brick_/ && match(tags[name], /csi[.]share=[0-9]+/)) {
@@ -34,8 +44,9 @@ csi_lvm_shares() {
             extent = 4194304
             own = asked > 0 ? asked : share(origin)
             if (asked == 0 && new ~ /^brick_/) { own = size[origin] }
-            if (new !~ /^brick_/ && data[origin] != "" && origin ~ /^brick_/) {
-                own = size[origin] * (data[origin] + 0.01) / 100 * 1.05 + 4 * extent
+            if (held == "" && data[origin] != "") { held = size[origin] * (data[origin] + 0.01) / 100 }
+            if (new !~ /^brick_/ && held != "" && origin ~ /^brick_/) {
+                own = held * 1.05 + 4 * extent
                 if (own > size[origin]) { own = size[origin] }
             }
             promised = own
@@ -85,23 +96,35 @@ csi_lvm_copy() {
 
 # replace|keep VG LV NEW TAGS...: the same, under the lock.
 csi_lvm_copies() {
-    local file mode vg lv new tags words
+    local file mode vg lv new tags words row
     file=/run/gluster-csi.lvm.$$ mode=$1
     shift
     csi_lvm_refresh || return
     while [ "$#" -ge 4 ]; do
         vg=$1 lv=$2 new=$3 tags=$4
         shift 4
-        if [ -n "$(csi_lvm_row "$vg" "$new")" ]; then
+        row=$(csi_lvm_row "$vg" "$new")
+        if [ -n "$row" ]; then
             [ "$mode" = replace ] || continue
+            csi_lvm_unchanged "$vg" "$new" "$row" || return
             csi_lvm lvremove -qq --autobackup=n -f "$vg/$new" || return
             grep -v "^ *$vg|$new|" "$file" >"$file.part"
             mv -- "$file.part" "$file" || return
         fi
-        words=$(csi_lvm_shares "$vg" "$lv" "$new") || { printf '/dev/%s/%s is not there\n' "$vg" "$lv" >&2; return 79; }
+        words=$(csi_lvm_shares "$vg" "$lv" "$new" 0 "$(csi_lvm_held "$vg" "$lv")") || { printf '/dev/%s/%s is not there\n' "$vg" "$lv" >&2; return 79; }
         # shellcheck disable=SC2086 # a list of words
         csi_lvm_snap "$vg" "$lv" "$new" "$tags" "$file" $words || return
     done
+}
+
+# VG LV ROW: looked at again, has it the tags that it had? What is removed must be ours now.
+csi_lvm_unchanged() {
+    local row was
+    was=${3#*|*|*|}
+    csi_lvm_reread || return
+    row=$(csi_lvm_row "$1" "$2")
+    row=${row#*|*|*|}
+    [ "${row%%|*}" = "${was%%|*}" ] || csi_evidence "/dev/$1/$2" "${row%%|*}"
 }
 
 # VG LV NEW TAGS FILE POOL SHARE DATA METADATA: one of them, and its row in the report.

@@ -369,9 +369,9 @@ class SimulatedGlusterd:
     def _barrier(self, machine: Machine, words: list[str]) -> str:
         volume = self._volume(machine, words[0])
         if volume.options.get("features.barrier", "disable") == words[1]:
-            raise RefusedError("Failed to reconfigure barrier.")
+            raise ValueError("volume barrier: command unsuccessful : Failed to reconfigure barrier.")
         volume.options["features.barrier"] = words[1]
-        return answers.document(0, 0)
+        return answers.BARRIER_DONE
 
     def _stop(self, machine: Machine, words: list[str]) -> str:
         volume = self._volume(machine, words[0])

@@ -135,6 +135,7 @@ class VolumeManager:
         self.in_use = in_use
         self.physical: dict[str, PhysicalVolume] = {}
         self.groups: dict[str, VolumeGroup] = {}
+        self.turn = 0  # how many calls have changed something
 
     def group(self, name: str) -> VolumeGroup:
         """Raises: RefusedByLvm."""

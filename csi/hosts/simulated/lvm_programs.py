@@ -91,6 +91,7 @@ def _lvm(machine: Machine, argv: Sequence[str], stdin: str) -> Result:
             status = refusal.status
     except UnknownUse:
         return unknown(argv)
+    machine.lvm.turn += call.changed
     if call.changed and call.options.get("autobackup", ["y"])[-1] == "n":
         call.complain("WARNING: This metadata update is NOT backed up.")
     return Result(status, "".join(call.printed), "".join(call.complaints))

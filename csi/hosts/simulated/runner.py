@@ -28,6 +28,7 @@ from csi.hosts.simulated import (
     regroupverbs,
 )
 from csi.hosts.simulated.block_programs import BLOCK_PROGRAMS
+from csi.hosts.simulated.glusterd_answers import BARRIER_DONE
 from csi.hosts.simulated.lvm_programs import LVM_PROGRAMS
 from csi.hosts.simulated.machine import Machine
 from csi.hosts.simulated.programs import PROGRAMS, failed
@@ -182,7 +183,7 @@ class SimulatedRunner:
                 return Result(0)
             case "gluster":
                 return self._gluster(machine, [word for word in argv[1:] if not word.startswith("--")])
-            case "csi_barrier_on" | "csi_barrier_off":
+            case "csi_barrier_watch" | "csi_barrier_unwatch":
                 return barriers.run(self._world, machine, argv)
             case "csi_regroup" | "csi_regroup_end":
                 return regroupverbs.run(self._world, machine, argv)
@@ -199,7 +200,7 @@ class SimulatedRunner:
             document = self._world.glusterd.answer(machine, words)
         except ValueError as error:
             return Result(1, f"{error}\n")
-        return Result(0 if "<opRet>0</opRet>" in document else 1, document)
+        return Result(0 if "<opRet>0</opRet>" in document or document == BARRIER_DONE else 1, document)
 
     async def open(self, host: Host, argv: Sequence[str]) -> SimulatedChannel:
         connection = self._connect(host)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from csi.bricks import lvmpaths
 from csi.core import naming
+from csi.core.model import PlacedBrick
 from csi.hosts.local import LocalRunner
 from csi.hosts.simulated.filesystem import Directory
 from tests.contract.bricks.hosts import RealHost, SimulatedHost, a_host
@@ -28,6 +30,10 @@ class SimulatedLvmHost(SimulatedHost):
             assert isinstance(node, Directory)
             found |= {f"point {group}/{name}" for name in node.children}
         return frozenset(found | {f"fstab {line}" for line in self.read(self.fstab).splitlines()})
+
+    def put(self, placed: PlacedBrick, size: int) -> None:
+        """So many bytes more are in the brick, and on its disk."""
+        self.machine.mounts[lvmpaths.mount_point(placed)].filesystem.used += size
 
     def retag(self, name: str, tags: str) -> None:
         """The volume or pool VG/LV, or the group VG, gets these tags in place of its own."""
@@ -73,6 +79,9 @@ class LaboratoryLvmHost(RealHost):
                 self.fstab,
             ).splitlines()
         )
+
+    def put(self, placed: PlacedBrick, size: int) -> None:
+        self.sh('head -c "$2" /dev/zero >"$1/put" && sync -f -- "$1/put"', placed.brick.path, str(size))
 
     def retag(self, name: str, tags: str) -> None:
         program, report = ("lvchange", "lvs -o lv_tags") if "/" in name else ("vgchange", "vgs -o vg_tags")

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from csi.bricks import lvmcopies, lvmpaths, lvmreport
+from csi.bricks import lvmcopies, lvmpaths, lvmreport, lvmtags
+from csi.bricks.identity import DeviceMark
 from csi.copyports import BrickCopies, Filling, Hold, Pair
 from csi.core import naming
 from csi.core.command import Command, Script
@@ -104,6 +105,39 @@ async def test_a_copy_becomes_a_brick_and_each_may_go_first(bench: LvmBench) -> 
     assert bench.on.traces() == bench.clean
 
 
+async def test_what_was_seen_ahead_will_do_until_something_changes(bench: LvmBench) -> None:
+    host, source, copy = bench.on.host, bench.placed(), copy_of(bench.placed())
+    await bench.create(source)
+    group = naming.volume_group(source.device.id)
+    mark = lvmtags.of_device(DeviceMark(INSTANCE, source.device.id))
+
+    async def said(verb: str) -> str:
+        (result,) = await bench.runner.run(host, Script((Command((verb, group, mark)),)))
+        return result.stdout
+
+    assert lvmpaths.names(source)[1] in await said("csi_lvm_look_ahead")
+    assert await said("csi_lvm_look_back") == ""  # it did not ask
+    await bench.backend.copy(host, [Pair(source, copy)], HOLD)
+    assert lvmcopies.names(copy)[1] in await said("csi_lvm_look_back")
+    await bench.backend.flush(host, [source])
+    await bench.backend.destroy_copies(host, [copy])
+    assert lvmcopies.names(copy)[1] not in await said("csi_lvm_look_back")
+    await bench.destroy(source)
+    assert bench.on.traces() == bench.clean
+
+
+async def test_what_is_written_after_the_look_is_counted(bench: LvmBench) -> None:
+    """The share of a copy is of the moment of copying: a pool must not be promised to more than it can hold."""
+    host, source, copy = bench.on.host, bench.placed(), copy_of(bench.placed())
+    await bench.create(source)
+    (before,) = (await bench.backend.flush(host, [source])).taken
+    bench.on.put(source, 192 << 20)
+    (taken,) = (await bench.backend.copy(host, [Pair(source, copy)], HOLD)).taken or (0,)
+    assert taken > before + (192 << 20)
+    await bench.backend.destroy_copies(host, [copy])
+    await bench.destroy(source)
+
+
 async def test_the_pool_of_a_clone_grows_by_the_difference(bench: LvmBench) -> None:
     host, source, clone = bench.on.host, bench.placed(), bench.placed("pvc-clone")
     await bench.create(source)
@@ -138,6 +172,23 @@ async def test_a_copy_of_anothers_stays(bench: LvmBench) -> None:
             await work
     assert bench.on.traces() == before
     await bench.backend.destroy_copies(host, [theirs])
+    await bench.destroy(source)
+    assert bench.on.traces() == bench.clean
+
+
+async def test_one_that_became_anothers_after_the_look_is_not_replaced(bench: LvmBench) -> None:
+    host, source, copy = bench.on.host, bench.placed(), copy_of(bench.placed())
+    await bench.create(source)
+    await bench.backend.copy(host, [Pair(source, copy)], HOLD)
+    await bench.backend.flush(host, [source])
+    name = "/".join(lvmcopies.names(copy))
+    bench.on.retag(name, "somebody")
+    before = bench.on.traces()
+    with pytest.raises(Incoherent, match=name):
+        await bench.backend.copy(host, [Pair(source, copy)], HOLD)
+    assert bench.on.traces() == before
+    bench.on.retag(name, lvmtags.of_copy(copy.identity))
+    await bench.backend.destroy_copies(host, [copy])
     await bench.destroy(source)
     assert bench.on.traces() == bench.clean
 

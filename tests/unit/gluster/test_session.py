@@ -86,7 +86,7 @@ class Scripted:
         said = self.alone[host.manage].popleft()
         if isinstance(said, Exception):
             raise said
-        return (Result(0 if "<?xml" in said else 1, said),)
+        return (Result(0 if "<?xml" in said or said == DONE else 1, said),)
 
     async def open(self, host: Host, argv: Sequence[str]) -> Channel:
         if host.manage in self.away:
@@ -190,6 +190,55 @@ async def test_a_command_that_ends_its_session_is_asked_alone(asker: Asker, runn
     assert answer.meaning is Meaning.REFUSED
     assert "unrecognized word" in str(answer.error())
     assert runner.opened[0].closed
+
+
+ON = ("volume", "barrier", "v", "enable")
+DONE = "volume barrier: command successful\n"
+
+
+async def test_a_plain_answer(asker: Asker, runner: Scripted) -> None:
+    """Its end is the answer to something else, which is asked for in the same breath."""
+    runner.says["one"] = deque([WELCOME + DONE + answered(), DONE + answered(), answered("a")])
+    for _ in range(2):
+        assert (await asker.ask(ONE, ON, 9)).meaning is Meaning.DONE
+    assert (await asker.ask(ONE, ("volume", "list"), 9)).text == "a"
+    assert [line for _, line in runner.heard] == [*["volume barrier v enable\npeer status\n"] * 2, "volume list\n"]
+    assert len(runner.opened) == 1
+
+
+async def test_a_plain_refusal_ends_the_session(asker: Asker, runner: Scripted) -> None:
+    refusal = "volume barrier: command unsuccessful : Failed to reconfigure barrier.\n"
+    runner.says["one"] = deque([WELCOME + refusal])
+    runner.alone["one"] = deque([refusal])
+    answer = await asker.ask(ONE, ON, 9)
+    assert (answer.meaning, answer.text) == (Meaning.REFUSED, refusal.strip())
+    assert runner.opened[0].closed
+
+
+@pytest.mark.parametrize("said", ["", "what is this?\n"])
+async def test_a_plain_answer_that_is_none(asker: Asker, runner: Scripted, said: str) -> None:
+    runner.says["one"] = deque([WELCOME + said + answered()])
+    runner.alone["one"] = deque([DONE])
+    assert (await asker.ask(ONE, ON, 9)).meaning is Meaning.DONE
+    assert runner.opened[0].closed
+    assert runner.processes == [("one", " ".join(ON))]
+
+
+async def test_what_is_urgent_waits_for_nobody(asker: Asker, runner: Scripted) -> None:
+    """Writers are held up until a barrier is off: not until the volumes of others have been made."""
+    gate = asyncio.Event()
+    runner.says["one"] = deque([WELCOME + answered()] * 2)
+    runner.alone["one"] = deque([DONE])
+    others = []
+    for number in range(2):
+        others.append(asyncio.create_task(asker.ask(ONE, ("volume", "list"), 9)))
+        while len(runner.opened) <= number:
+            await asyncio.sleep(0)
+        runner.opened[number].gate = gate
+    assert (await asker.ask(ONE, ON, 9, at_once=True)).meaning is Meaning.DONE
+    assert not any(task.done() for task in others)
+    gate.set()
+    await asyncio.gather(*others)
 
 
 async def test_a_process_that_says_nothing(asker: Asker, runner: Scripted) -> None:
