@@ -41,7 +41,7 @@ demo: $(APT) $(VENV) ## A pool on this machine, and a volume through CSI from bi
 # ALSO: suites that need Kubernetes, where it is to be had. The crashes over simulated hosts only compute, and take what the
 # others leave while they wait (nice); of the others the longest come first.
 test: tools $(if $(ALSO),$(BUILT)) ## All tests, on a real pool, some suites side by side; each shows what it said when it ends (root)
-	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 crash-simulated contract $(ALSO) lab-data lab-harm lab-pool crash-real lab-lvm sanity unit
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target SIDE_BY_SIDE=1 CRASH_EVERY=5 KILLS=6 crash-simulated lab-lvm contract $(ALSO) lab-data lab-harm lab-pool crash-real sanity unit
 
 check: fmt-check lint types imports unit ## What every commit must pass: a minute or two, no root
 
@@ -101,12 +101,8 @@ lab-data: $(APT) $(APT_LVM) $(DEV) ## ... expansion, snapshots, clones, other ki
 lab-harm: $(APT) $(APT_LVM) $(DEV) ## ... hosts, links and processes that fail, state that is lost
 	$(AS_ROOT) $(BIN)/pytest $(LAB_HARM)
 
-lab-lvm: $(APT_LVM) $(DEV) ## The main job and Heketi's bricks on real LVM, in a virtual machine (root)
-	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 1800 -- pytest --timeout 600 -m lab tests/lvm/test_main_job.py tests/lvm/test_heketi.py
-
-.PHONY: lab-lvm-full
-lab-lvm-full: $(APT_LVM) $(DEV) ## All tests with real LVM, copies and contract included: half an hour (root)
-	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 7200 -- pytest --timeout 1800 -m lab tests/lvm tests/contract/lvm
+lab-lvm: $(APT_LVM) $(DEV) ## Bricks on real LVM, in a virtual machine (root)
+	$(AS_ROOT) $(PY) -m tests.lab vm --seconds 3600 -- pytest --timeout 900 -m lab tests/lvm tests/contract/lvm
 
 sanity: $(APT) $(DEV) $(SANITY) ## csi-sanity on a real pool (root)
 	$(AS_ROOT) $(PY) -m tests.sanity
