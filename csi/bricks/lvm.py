@@ -41,7 +41,7 @@ class Look(StrEnum):
 
     NOW = "csi_lvm_look"
     AHEAD = "csi_lvm_look_ahead"  # so that a script that follows in a moment may go on with it:
-    BACK = "csi_lvm_look_back"  # never for what destroys: others may have changed something since
+    BACK = "csi_lvm_look_back"  # never for what destroys bricks or copies: others may have changed something since
 
 
 class LvmBackend:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from tests.contract.gluster.bench import Bench
 
 ON = ("features.barrier", "enable")
@@ -41,4 +45,18 @@ async def test_a_volume_that_is_gone_has_none(bench: Bench) -> None:
     await made(bench, "v1")
     await bench.gluster.hold(bench.pool, ["v1"], 60)
     await bench.remove("v1")
+    assert not await bench.gluster.unhold(bench.pool, ["v1"])
+
+
+@pytest.mark.parametrize("bench", [pytest.param("laboratory", marks=pytest.mark.lab)], indirect=True)
+async def test_it_ends_by_itself_though_glusterd_was_down_when_it_was_due(bench: Bench) -> None:
+    """Without its glusterd a host can't end it, nor tell whether it is on."""
+    await made(bench, "v1")
+    await bench.gluster.hold(bench.pool, ["v1"], 1)
+    bench.on.stop_glusterd(0)
+    await asyncio.sleep(9)
+    bench.on.start_glusterd(0)
+    async with asyncio.timeout(20):
+        while await on(bench, "v1"):
+            await asyncio.sleep(0.2)
     assert not await bench.gluster.unhold(bench.pool, ["v1"])
